@@ -1,0 +1,280 @@
+//! `processors:`
+
+use std::time::Duration;
+
+use super::Located;
+
+/// A processor.
+#[derive(Clone, Debug)]
+pub enum Processor {
+    /// `memory_limiter`
+    MemoryLimiter(MemoryLimiter),
+    /// `batch`
+    Batch(BatchProcessor),
+    /// `redaction`
+    Redaction(Redaction),
+    /// `transform`
+    Transform(Transform),
+    /// `attributes`: span attributes
+    Attributes(Vec<AttributeAction>),
+    /// `resource`: resource attributes
+    Resource(Vec<AttributeAction>),
+    /// `k8sattributes`, `k8s_attributes`
+    K8sAttributes(K8sAttributes),
+    /// `tail_sampling`
+    TailSampling(TailSampling),
+}
+
+/// `memory_limiter`. Ours admits by bytes held and by the process's resident memory, without a heap poll.
+#[derive(Clone, Debug)]
+pub struct MemoryLimiter {
+    /// How often resident memory is read; must not be 0.
+    pub check_interval: Duration,
+    /// Hard limit, MiB; this or `limit_percentage` is set.
+    pub limit_mib: Option<u64>,
+    /// Soft limit = hard - spike; default 20 % of the limit.
+    pub spike_limit_mib: Option<u64>,
+    /// Percent of the cgroup's or the machine's memory.
+    pub limit_percentage: Option<u32>,
+    /// Percent.
+    pub spike_limit_percentage: Option<u32>,
+}
+
+/// `batch`
+#[derive(Clone, Debug)]
+pub struct BatchProcessor {
+    /// Default 200 ms.
+    pub timeout: Duration,
+    /// Spans; default 8192. 0 sends each batch at once.
+    pub send_batch_size: u32,
+    /// Spans; 0 = no maximum, otherwise at least `send_batch_size`.
+    pub send_batch_max_size: u32,
+}
+
+/// `redaction`. Differences from the Collector: everything is scanned (names, events, links, status, nested
+/// values, bytes), the reference documents' `blocked_keys` deletes, and a match is written `[REDACTED]`.
+#[derive(Clone, Debug, Default)]
+pub struct Redaction {
+    /// Without it only `allowed_keys` survive.
+    pub allow_all_keys: bool,
+    /// Exact keys.
+    pub allowed_keys: Vec<String>,
+    /// Exact keys that are left alone.
+    pub ignored_keys: Vec<String>,
+    /// Patterns of keys that are left alone.
+    pub ignored_key_patterns: Vec<Located<String>>,
+    /// Exact keys whose attribute is deleted (the reference documents' field).
+    pub blocked_keys: Vec<String>,
+    /// Patterns of keys whose whole value is masked.
+    pub blocked_key_patterns: Vec<Located<String>>,
+    /// Patterns whose matches are masked in every value, in this order.
+    pub blocked_values: Vec<Located<String>>,
+    /// A value that matches one is kept, unless its key is blocked.
+    pub allowed_values: Vec<Located<String>>,
+    /// Numbers too are matched, by their decimal text.
+    pub redact_all_types: bool,
+    /// `summary`
+    pub summary: RedactionSummary,
+}
+
+/// `redaction.summary`: what is added to a changed attribute list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedactionSummary {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// `redaction.{redacted,masked}.count`
+    Info,
+    /// Counts and sorted key names.
+    Debug,
+}
+
+/// `transform`
+#[derive(Clone, Debug)]
+pub struct Transform {
+    /// What happens when a statement fails on a value.
+    pub error_mode: ErrorMode,
+    /// `trace_statements`
+    pub trace_statements: Vec<StatementGroup>,
+}
+
+/// `error_mode`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// Ours and the default: the value that could not be handled is dropped, and counted.
+    #[default]
+    DropValue,
+    /// `ignore`: log and keep the value.
+    Ignore,
+    /// `silent`: keep the value.
+    Silent,
+    /// `propagate`: refuse the request.
+    Propagate,
+}
+
+/// One entry of `trace_statements`, in either of the Collector's two forms.
+#[derive(Clone, Debug)]
+pub struct StatementGroup {
+    /// `context: span` and the like, the older form; absent: the paths say it.
+    pub context: Option<Located<String>>,
+    /// ORed; empty: always.
+    pub conditions: Vec<Located<String>>,
+    /// In order.
+    pub statements: Vec<Located<String>>,
+    /// Overrides the processor's.
+    pub error_mode: Option<ErrorMode>,
+}
+
+/// One entry of the `actions` of `attributes`, or of the `attributes` of `resource`.
+#[derive(Clone, Debug)]
+pub struct AttributeAction {
+    /// The attribute.
+    pub key: Located<String>,
+    /// What is done.
+    pub action: Action,
+}
+
+/// `action`
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Adds it where it is not yet.
+    Insert(ActionValue),
+    /// Changes it where it is.
+    Update(ActionValue),
+    /// Adds or changes it.
+    Upsert(ActionValue),
+    /// Removes it; `pattern` too when given (keys that match).
+    Delete {
+        /// Patterns of further keys.
+        pattern: Option<Located<String>>,
+    },
+    /// Replaces the value by its SHA-256 (the Collector's older SHA-1 is not offered).
+    Hash {
+        /// Patterns of further keys.
+        pattern: Option<Located<String>>,
+    },
+}
+
+/// Where the value of an [`Action`] comes from.
+#[derive(Clone, Debug)]
+pub enum ActionValue {
+    /// `value`
+    Literal(Literal),
+    /// `from_attribute`: nothing happens where that is missing.
+    FromAttribute(String),
+}
+
+/// A literal of the configuration, typed as YAML reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Literal {
+    /// Text.
+    String(String),
+    /// Integer.
+    Int(i64),
+    /// Double.
+    Double(f64),
+    /// Boolean.
+    Bool(bool),
+}
+
+/// `k8sattributes`. The kernel's evidence always comes first; `pod_association` is read and checked only.
+#[derive(Clone, Debug, Default)]
+pub struct K8sAttributes {
+    /// `extract.metadata`; empty: the Collector's default set.
+    pub metadata: Vec<String>,
+    /// `extract.labels`
+    pub labels: Vec<FieldExtract>,
+    /// `extract.annotations`
+    pub annotations: Vec<FieldExtract>,
+    /// `passthrough`: only the pod's address is added.
+    pub passthrough: bool,
+}
+
+/// One entry of `extract.labels` or `extract.annotations`.
+#[derive(Clone, Debug)]
+pub struct FieldExtract {
+    /// The attribute's name; default `k8s.pod.labels.<key>` / `k8s.pod.annotations.<key>`. `$1` refers to `key_regex`.
+    pub tag_name: Option<String>,
+    /// The label's key; this or `key_regex`.
+    pub key: Option<String>,
+    /// Matches whole keys.
+    pub key_regex: Option<Located<String>>,
+}
+
+/// `tail_sampling`
+#[derive(Clone, Debug)]
+pub struct TailSampling {
+    /// From the first span; default 30 s.
+    pub decision_wait: Duration,
+    /// After the root span; 0 = off.
+    pub decision_wait_after_root_received: Duration,
+    /// Default 50,000.
+    pub num_traces: u64,
+    /// Bytes; 0 = no limit. A larger trace is decided at once on what is there.
+    pub maximum_trace_size_bytes: u64,
+    /// `decision_cache.sampled_cache_size`; 0 = ours of 10 x `num_traces`.
+    pub sampled_cache_size: u64,
+    /// `decision_cache.non_sampled_cache_size`
+    pub non_sampled_cache_size: u64,
+    /// At least one, names unique.
+    pub policies: Vec<Policy>,
+}
+
+/// One policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Unique in its processor.
+    pub name: Located<String>,
+    /// `type` and what belongs to it.
+    pub rule: PolicyRule,
+}
+
+/// `type` of a policy. What the Collector knows beyond these is refused as not built yet.
+#[derive(Clone, Debug)]
+pub enum PolicyRule {
+    /// `always_sample`
+    AlwaysSample,
+    /// `status_code`: any span has one of these.
+    StatusCode {
+        /// Non-empty.
+        status_codes: Vec<StatusCode>,
+    },
+    /// `latency`, over the whole trace: `>= threshold`, or `threshold < d <= upper` when `upper` is set.
+    Latency {
+        /// `threshold_ms`
+        threshold: Duration,
+        /// `upper_threshold_ms`; 0 = none
+        upper_threshold: Option<Duration>,
+    },
+    /// `string_attribute`: resource attributes, then span attributes.
+    StringAttribute {
+        /// The attribute.
+        key: String,
+        /// Exact values, or unanchored RE2 patterns.
+        values: Vec<Located<String>>,
+        /// `enabled_regex_matching`
+        regex: bool,
+        /// `invert_match`: sampled when no span matches.
+        invert_match: bool,
+    },
+    /// `probabilistic`
+    Probabilistic {
+        /// Default `default-hash-seed`.
+        hash_salt: String,
+        /// 0 to 100.
+        sampling_percentage: f64,
+    },
+    /// `and`: all of them.
+    And(Vec<Policy>),
+}
+
+/// `status_codes`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusCode {
+    /// Also a span without a status.
+    Unset,
+    /// `OK`
+    Ok,
+    /// `ERROR`
+    Error,
+}

@@ -1,0 +1,45 @@
+//! `configtls`: the Collector's TLS settings.
+
+use super::FilePath;
+
+/// Lowest TLS version that is spoken. Nothing below 1.2 exists here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// `"1.2"`, the default of the Collector and ours.
+    #[default]
+    V12,
+    /// `"1.3"`
+    V13,
+}
+
+/// `tls:` of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Certificate chain, PEM.
+    pub cert_file: FilePath,
+    /// Private key, PEM.
+    pub key_file: FilePath,
+    /// When set, clients must present a certificate that one of these CAs signed.
+    pub client_ca_file: Option<FilePath>,
+    /// `min_version`
+    pub min_version: TlsVersion,
+}
+
+/// `tls:` of a client. Absent in the file means TLS with the system's roots, as in the Collector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Plaintext. The default is `false`.
+    pub insecure: bool,
+    /// Accept any certificate. Logged as a warning at start.
+    pub insecure_skip_verify: bool,
+    /// CAs to trust instead of the system's.
+    pub ca_file: Option<FilePath>,
+    /// Client certificate.
+    pub cert_file: Option<FilePath>,
+    /// Client key.
+    pub key_file: Option<FilePath>,
+    /// Name to verify instead of the endpoint's host.
+    pub server_name_override: Option<String>,
+    /// `min_version`
+    pub min_version: TlsVersion,
+}
