@@ -10,6 +10,7 @@ pub mod config;
 pub mod telemetry;
 
 pub mod otlp;
+pub mod transport;
 
 pub mod origin;
 pub mod receiver;

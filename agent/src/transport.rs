@@ -1,0 +1,3 @@
+//! What both ends of a connection share: TLS from files.
+
+pub mod tls;
