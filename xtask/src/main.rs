@@ -1,1 +1,36 @@
-#![allow(missing_docs)] fn main(){}
+//! The developer's commands. `cargo xtask --help` lists them.
+//!
+//! This crate builds nothing of the product into itself, so that it works when the product does not compile.
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build;
+mod demo;
+mod setup;
+mod test;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer's commands of spanwarden", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the whole of it on this machine: pods, an agent, three gateways and the real Python SDK (root)
+    Demo,
+    /// Sets up what is missing and runs every test, the kernel's too (root)
+    Test(test::Test),
+    /// Measures CPU per span against a load generator and a sink of the project's own
+    Bench(bench::Bench),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test(test) => test.run(),
+        Command::Bench(bench) => bench.run(),
+    }
+}

@@ -1,0 +1,80 @@
+//! What tests and demo need from the machine, and how it gets there.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, bail};
+
+use crate::build::{root, step, target};
+
+/// Programs by the Debian package that has them.
+const PROGRAMS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("nft", "nftables"), ("cc", "gcc"), ("python3", "python3-venv")];
+
+/// Whether this process may install packages and make namespaces.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether a program is on the path, or where administrators' programs are.
+pub(crate) fn has(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|d: PathBuf| d.join(program).is_file())
+}
+
+/// Installs what is missing of the programs that the demo and the tests use; says what is missing where it can't.
+pub(crate) fn programs() -> Result<()> {
+    let missing: Vec<&str> = PROGRAMS.iter().filter(|(p, _)| !has(p)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    packages(&missing)
+}
+
+/// Installs Debian packages as root; otherwise an error with the command to run.
+pub(crate) fn packages(names: &[&str]) -> Result<()> {
+    if !(is_root() && has("apt-get")) {
+        bail!("missing: {0}. Install them (Debian: apt-get install {0}) and run this again", names.join(" "));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments);
+        command
+    };
+    step("package lists", &mut apt(&["update"]))?;
+    let mut install = apt(&["install", "-y", "--no-install-recommends"]);
+    step(&format!("packages {}", names.join(" ")), install.args(names))
+}
+
+/// A Python environment with the real OpenTelemetry SDK; the path of its interpreter.
+pub(crate) fn python() -> Result<PathBuf> {
+    let requirements = root().join("tests/fixtures/sdk/requirements.txt");
+    let wanted = fs::read_to_string(&requirements)?;
+    let directory = target().join("python");
+    let (interpreter, stamp) = (directory.join("bin/python"), directory.join("requirements.installed"));
+    if interpreter.is_file() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(interpreter);
+    }
+    make_environment(&directory)?;
+    let mut install = Command::new(&interpreter);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
+    step("the OpenTelemetry SDK for Python", &mut install)?;
+    fs::write(stamp, wanted)?;
+    Ok(interpreter)
+}
+
+fn make_environment(directory: &Path) -> Result<()> {
+    let create = |directory: &Path| {
+        let mut command = Command::new("python3");
+        command.args(["-m", "venv"]).arg(directory);
+        command
+    };
+    if step("a Python environment", &mut create(directory)).is_ok() {
+        return Ok(());
+    }
+    packages(&["python3-venv"])?; // Debian's python3 comes without ensurepip
+    step("a Python environment", &mut create(directory))
+}
