@@ -3,6 +3,9 @@
 //! [`Origin`] is what the rest of the program knows about a sender. It is produced once, straight after
 //! `accept()`, by an [`OriginSource`], and travels beside every batch of that connection.
 
+pub mod cgroup;
+pub mod pods;
+
 use std::{fmt, net::SocketAddr, os::fd::BorrowedFd, sync::Arc};
 
 /// How sure we are of an [`Origin`]. Missing evidence is [`Evidence::None`], never a guess.
