@@ -4,7 +4,11 @@
 //! builds itself. Patterns and OTTL statements stay text with their [`Location`]; the stage that compiles them
 //! reports errors at that place.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub mod exporters;
 pub mod extensions;
@@ -12,6 +16,10 @@ pub mod processors;
 pub mod receivers;
 pub mod service;
 pub mod tls;
+
+pub mod fields;
+mod read;
+pub mod yaml;
 
 use exporters::Exporter;
 use extensions::Extension;
@@ -24,7 +32,7 @@ use service::Service;
 pub struct Location {
     /// The file as it was given on the command line, or `<default>`.
     pub file: Arc<str>,
-    /// 1-based.
+    /// 1-based; 0 where an error is about the file as a whole.
     pub line: u32,
     /// 1-based, in characters.
     pub column: u32,
@@ -34,7 +42,14 @@ pub struct Location {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.path)
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, ": {}", self.path)?;
+        }
+        Ok(())
     }
 }
 
@@ -55,6 +70,30 @@ pub struct ConfigError {
     pub at: Location,
     /// What is wrong and what to write instead.
     pub message: String,
+}
+
+/// All that is wrong with a configuration: one error a line, in the file's order, then how many there are.
+#[derive(Debug)]
+pub struct Errors(pub Vec<ConfigError>);
+
+impl std::error::Error for Errors {}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for error in &self.0 {
+            writeln!(f, "{error}")?;
+        }
+        match self.0.len() {
+            1 => f.write_str("1 error"),
+            count => write!(f, "{count} errors"),
+        }
+    }
+}
+
+impl From<ConfigError> for Errors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
 }
 
 /// `type` or `type/name`, with the type under its canonical (newest accepted) or older name as written.
@@ -103,5 +142,102 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// The receiver that a pipeline names.
+    pub fn receiver(&self, id: &ComponentId) -> Option<&Component<Receiver>> {
+        find(&self.receivers, id)
+    }
+
+    /// The processor that a pipeline names.
+    pub fn processor(&self, id: &ComponentId) -> Option<&Component<Processor>> {
+        find(&self.processors, id)
+    }
+
+    /// The exporter that a pipeline names.
+    pub fn exporter(&self, id: &ComponentId) -> Option<&Component<Exporter>> {
+        find(&self.exporters, id)
+    }
+
+    /// The extensions that the service enables, in its order.
+    pub fn enabled_extensions(&self) -> impl Iterator<Item = &Component<Extension>> {
+        self.service.extensions.iter().filter_map(|id| find(&self.extensions, id))
+    }
+
+    /// The `origin` extension, where it is enabled.
+    pub fn origin(&self) -> Option<&extensions::OriginExtension> {
+        self.enabled_extensions().find_map(|extension| match &extension.config {
+            Extension::Origin(origin) => Some(origin),
+            Extension::HealthCheck { .. } => None,
+        })
+    }
+}
+
+fn find<'a, T>(components: &'a [Component<T>], id: &ComponentId) -> Option<&'a Component<T>> {
+    components.iter().find(|component| component.id == *id)
+}
+
 /// A path of a file as configured.
 pub type FilePath = PathBuf;
+
+/// What `spanwarden run` runs without a file, and `--print-config` prints.
+pub const DEFAULT: &str = include_str!("config/default.yaml");
+
+/// The name that errors give to [`DEFAULT`].
+const DEFAULT_NAME: &str = "<default>";
+
+/// Reads the configuration in a file, with the process's environment.
+pub fn load(path: &Path) -> Result<Config, Errors> {
+    let name = path.display().to_string();
+    let text = read_file(path).map_err(|why| {
+        let at = Location { file: name.as_str().into(), line: 0, column: 0, path: "".into() };
+        Errors::from(ConfigError { at, message: format!("can't be read: {why}") })
+    })?;
+    parse(&text, &name)
+}
+
+/// Reads a configuration from text, with the process's environment; `name` is the file in errors.
+pub fn parse(text: &str, name: &str) -> Result<Config, Errors> {
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    parse_with(text, name, &yaml::expand::Environment { variable: &variable, file: &read_file })
+}
+
+/// [`parse`] with an environment of the caller's.
+pub fn parse_with(text: &str, name: &str, env: &yaml::expand::Environment<'_>) -> Result<Config, Errors> {
+    let root = yaml::parse(text, &name.into(), env).map_err(Errors)?;
+    read::config(&root)
+}
+
+/// The configuration in [`DEFAULT`], with the process's environment.
+pub fn default_config() -> Result<Config, Errors> {
+    parse(DEFAULT, DEFAULT_NAME)
+}
+
+/// A file's text, at most [`yaml::MAX_BYTES`] of it.
+fn read_file(path: &Path) -> Result<String, String> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    let limit = yaml::MAX_BYTES as u64 + 1;
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() > yaml::MAX_BYTES {
+        return Err(format!("more than {} bytes", yaml::MAX_BYTES));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_loads_without_a_warning() {
+        let config = default_config().unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(config.warnings, Vec::<String>::new());
+        assert!(config.origin().is_some_and(|origin| !origin.required));
+        let pipeline = &config.service.pipelines[0];
+        assert!(pipeline.receivers.iter().all(|id| config.receiver(id).is_some()));
+        assert!(pipeline.processors.iter().all(|id| config.processor(id).is_some()));
+        assert!(pipeline.exporters.iter().all(|id| config.exporter(id).is_some()));
+    }
+}

@@ -1,0 +1,136 @@
+//! `attributes` and `resource`: lists of actions.
+
+use crate::config::{
+    fields::{
+        Fields,
+        scalars::{decimal, integer},
+    },
+    processors::{Action, ActionValue, AttributeAction, Literal},
+    yaml::{Node, Value},
+};
+
+pub(in crate::config::read) fn attributes(mut fields: Fields<'_>) -> Vec<AttributeAction> {
+    fields.not_built(&["include", "exclude"]);
+    list(fields, "actions")
+}
+
+pub(in crate::config::read) fn resource(fields: Fields<'_>) -> Vec<AttributeAction> {
+    list(fields, "attributes")
+}
+
+fn list(mut fields: Fields<'_>, key: &'static str) -> Vec<AttributeAction> {
+    let report = fields.report();
+    let items = fields.list(key);
+    if items.is_empty() {
+        fields.error(format!("`{key}` is required and must not be empty"));
+    }
+    items.iter().filter_map(|item| action(Fields::new(report, item))).collect()
+}
+
+/// The words of `action`, before what belongs to them is read.
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    Insert,
+    Update,
+    Upsert,
+    Delete,
+    Hash,
+    NotBuilt(&'static str),
+}
+
+fn action(mut fields: Fields<'_>) -> Option<AttributeAction> {
+    let words = [
+        ("insert", Word::Insert),
+        ("update", Word::Update),
+        ("upsert", Word::Upsert),
+        ("delete", Word::Delete),
+        ("hash", Word::Hash),
+        ("extract", Word::NotBuilt("extract")),
+        ("convert", Word::NotBuilt("convert")),
+    ];
+    let key = fields.located("key").filter(|key| !key.value.is_empty());
+    let pattern = fields.located("pattern").filter(|pattern| !pattern.value.is_empty());
+    let value = fields.get("value");
+    let from_attribute = fields.string("from_attribute").filter(|name| !name.is_empty());
+    fields.not_built(&["from_context", "converted_type", "default_value"]);
+    if fields.get("action").is_none() {
+        fields.error("`action` is required: `insert`, `update`, `upsert`, `delete` or `hash`");
+        return None;
+    }
+    let word = fields.choice("action", &words)?;
+    if let Word::NotBuilt(name) = word {
+        fields.error_at("action", format!("`{name}` is known but not built yet"));
+        return None;
+    }
+    let by_pattern = matches!(word, Word::Delete | Word::Hash);
+    if key.is_none() && !(by_pattern && pattern.is_some()) {
+        fields.error(if by_pattern { "`key` or `pattern` is required" } else { "`key` is required" });
+        return None;
+    }
+    if by_pattern && (value.is_some() || from_attribute.is_some()) {
+        fields.error("`delete` and `hash` take no `value`");
+    }
+    if !by_pattern && pattern.is_some() {
+        fields.error_at("pattern", "belongs to `delete` and `hash`");
+    }
+    let action = match word {
+        Word::Delete => Action::Delete { pattern },
+        Word::Hash => Action::Hash { pattern },
+        word => {
+            let source = source(&fields, value, from_attribute)?;
+            match word {
+                Word::Insert => Action::Insert(source),
+                Word::Update => Action::Update(source),
+                _ => Action::Upsert(source),
+            }
+        }
+    };
+    let at = fields.at.clone();
+    Some(AttributeAction { key: key.unwrap_or(crate::config::Located { value: String::new(), at }), action })
+}
+
+fn source(fields: &Fields<'_>, value: Option<&Node>, from: Option<String>) -> Option<ActionValue> {
+    match (value, from) {
+        (Some(node), None) => literal(fields, node).map(ActionValue::Literal),
+        (None, Some(name)) => Some(ActionValue::FromAttribute(name)),
+        (None, None) => {
+            fields.error("`value` or `from_attribute` is required");
+            None
+        }
+        (Some(_), Some(_)) => {
+            fields.error("has both `value` and `from_attribute`; one is needed");
+            None
+        }
+    }
+}
+
+/// A value as YAML 1.2 types it.
+fn literal(fields: &Fields<'_>, node: &Node) -> Option<Literal> {
+    let Value::Scalar(scalar) = &node.value else {
+        fields.report().error(&node.at, format!("{} as a value is known but not built yet", node.kind()));
+        return None;
+    };
+    let text = scalar.text.as_str();
+    if !scalar.plain {
+        return Some(Literal::String(text.to_owned()));
+    }
+    Some(match text {
+        "true" | "True" | "TRUE" => Literal::Bool(true),
+        "false" | "False" | "FALSE" => Literal::Bool(false),
+        _ => match integer(text) {
+            Some(number) => match i64::try_from(number) {
+                Ok(number) => Literal::Int(number),
+                Err(_) => {
+                    fields
+                        .report()
+                        .error(&node.at, "does not fit into 64 bits; quote it to make it a string");
+                    return None;
+                }
+            },
+            None => match decimal(text).filter(|number| number.is_finite()) {
+                Some(number) => Literal::Double(number),
+                None => Literal::String(text.to_owned()),
+            },
+        },
+    })
+}

@@ -1,0 +1,94 @@
+//! `configtls`.
+
+use std::path::PathBuf;
+
+use crate::config::{
+    fields::Fields,
+    tls::{ClientTls, ServerTls, TlsVersion},
+};
+
+/// What the Collector has beyond this.
+const NOT_BUILT: [&str; 9] = [
+    "ca_pem",
+    "cert_pem",
+    "key_pem",
+    "include_system_ca_certs_pool",
+    "cipher_suites",
+    "include_insecure_cipher_suites",
+    "curve_preferences",
+    "reload_interval",
+    "tpm",
+];
+
+/// `tls:` of a server. Written but empty is refused: the Collector would listen in plaintext.
+pub(super) fn server(parent: &mut Fields<'_>) -> Option<ServerTls> {
+    let node = parent.present("tls")?;
+    let report = parent.report();
+    if node.is_null() {
+        report.error(&node.at, "`tls` is empty; give `cert_file` and `key_file`, or remove it for plaintext");
+        return None;
+    }
+    let mut fields = Fields::new(report, node);
+    let cert_file = path(&mut fields, "cert_file");
+    let key_file = path(&mut fields, "key_file");
+    let client_ca_file = path(&mut fields, "client_ca_file");
+    let min_version = versions(&mut fields);
+    fields.not_built(&NOT_BUILT);
+    fields.not_built(&["client_ca_file_reload"]);
+    fields.ignored(&["ca_file"], "a server verifies its clients with `client_ca_file`");
+    if fields.present("insecure").is_some() {
+        fields.error_at("insecure", "a server has no `insecure`; without `tls` it listens in plaintext");
+    }
+    let (Some(cert_file), Some(key_file)) = (cert_file, key_file) else {
+        fields.error("a server's `tls` needs both `cert_file` and `key_file`");
+        return None;
+    };
+    Some(ServerTls { cert_file, key_file, client_ca_file, min_version })
+}
+
+/// `tls:` of a client; absent means TLS with the system's roots.
+pub(super) fn client(parent: &mut Fields<'_>) -> ClientTls {
+    let Some(mut fields) = parent.table("tls") else { return ClientTls::default() };
+    let tls = ClientTls {
+        insecure: fields.boolean("insecure").unwrap_or(false),
+        insecure_skip_verify: fields.boolean("insecure_skip_verify").unwrap_or(false),
+        ca_file: path(&mut fields, "ca_file"),
+        cert_file: path(&mut fields, "cert_file"),
+        key_file: path(&mut fields, "key_file"),
+        server_name_override: fields.string("server_name_override").filter(|name| !name.is_empty()),
+        min_version: versions(&mut fields),
+    };
+    fields.not_built(&NOT_BUILT);
+    if tls.cert_file.is_some() != tls.key_file.is_some() {
+        fields.error("a client certificate needs both `cert_file` and `key_file`");
+    }
+    if tls.insecure_skip_verify {
+        fields.warn_at(
+            "insecure_skip_verify",
+            "any certificate is accepted: whoever is in between reads the spans",
+        );
+    }
+    tls
+}
+
+fn path(fields: &mut Fields<'_>, key: &'static str) -> Option<PathBuf> {
+    fields.string(key).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn versions(fields: &mut Fields<'_>) -> TlsVersion {
+    for key in ["min_version", "max_version"] {
+        if let Some(version) = fields.string(key)
+            && matches!(version.as_str(), "1.0" | "1.1")
+        {
+            fields.error_at(key, format!("TLS {version} is not spoken; the lowest is `\"1.2\"`"));
+            return TlsVersion::V12;
+        }
+    }
+    let words = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13), ("", TlsVersion::V12)];
+    let max = fields
+        .choice("max_version", &[("1.3", TlsVersion::V13), ("1.2", TlsVersion::V12), ("", TlsVersion::V13)]);
+    if max == Some(TlsVersion::V12) {
+        fields.error_at("max_version", "`max_version: \"1.2\"` is known but not built yet");
+    }
+    fields.choice("min_version", &words).unwrap_or_default()
+}
