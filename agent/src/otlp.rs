@@ -11,7 +11,9 @@ use bytes::Bytes;
 use crate::telemetry::Cause;
 
 pub mod edit;
+pub mod encode;
 pub mod walk;
+mod wire;
 
 /// What is known of a batch beside its bytes. It never comes from what the sender wrote.
 #[derive(Clone, Debug, Default)]

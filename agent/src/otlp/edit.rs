@@ -3,39 +3,112 @@
 //! Edits are ranges of the original buffer with their replacement. Length prefixes of the messages around an
 //! edit are edits too; the walker adds them as it leaves each message.
 
-use super::walk::Slice;
+#![forbid(unsafe_code)]
+
+use bytes::Bytes;
+
+use super::{encode, walk::Slice};
 
 /// Edits of one request, and the bytes they insert. Reused from request to request.
 #[derive(Debug, Default)]
 pub struct Edits {
-    #[expect(dead_code, reason = "written out by the walker, which comes next")]
-    list: Vec<Edit>,
-    arena: Vec<u8>,
+    pub(super) list: Vec<Edit>,
+    pub(super) arena: Vec<u8>,
+    /// Bytes inserted less bytes deleted, over the whole list.
+    pub(super) delta: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Edit {
-    at: Slice,
-    with: Slice,
+pub(super) struct Edit {
+    /// What is replaced, in the request.
+    pub(super) at: Slice,
+    /// The replacement, in the arena.
+    pub(super) with: Slice,
+}
+
+impl Edit {
+    pub(super) fn delta(self) -> i64 {
+        self.with.len() as i64 - self.at.len() as i64
+    }
 }
 
 impl Edits {
     /// Replaces a range by `with`; an empty range inserts, an empty `with` deletes.
+    ///
+    /// An empty range that is the end of an inner value (an empty string's text, say) belongs to that value.
     pub fn replace(&mut self, at: Slice, with: &[u8]) {
-        let start = self.arena.len() as u32;
-        self.arena.extend_from_slice(with);
-        self.list.push(Edit { at, with: Slice { start, end: self.arena.len() as u32 } });
+        self.replace_with(at, |arena| arena.extend_from_slice(with));
     }
 
     /// Replaces a range by what `write` appends to the buffer it is given.
     pub fn replace_with(&mut self, at: Slice, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.arena.len() as u32;
-        write(&mut self.arena);
-        self.list.push(Edit { at, with: Slice { start, end: self.arena.len() as u32 } });
+        let edit = self.make(at, write);
+        self.delta += edit.delta();
+        self.list.push(edit);
+    }
+
+    /// Deletes a range.
+    pub fn delete(&mut self, at: Slice) {
+        self.replace(at, &[]);
     }
 
     /// Whether nothing is to change, so that the request may be forwarded as the same bytes.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// How many ranges are to change, length prefixes included.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Forgets all edits and keeps the memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.arena.clear();
+        self.delta = 0;
+    }
+
+    /// Writes the request with all edits made. Without edits it is the same `Bytes`, not a copy.
+    ///
+    /// `buf` must be what was walked.
+    pub fn apply(&self, buf: &Bytes) -> Bytes {
+        if self.is_empty() {
+            return buf.clone();
+        }
+        let mut out = Vec::with_capacity((buf.len() as i64 + self.delta).max(0) as usize);
+        let mut done = 0;
+        for edit in &self.list {
+            debug_assert!(done <= edit.at.start as usize, "edits overlap or are not in order");
+            out.extend_from_slice(&buf[done..edit.at.start as usize]);
+            out.extend_from_slice(&self.arena[edit.with.range()]);
+            done = edit.at.end as usize;
+        }
+        out.extend_from_slice(&buf[done..]);
+        Bytes::from(out)
+    }
+
+    /// An edit that is not in the list yet; its replacement already is in the arena.
+    pub(super) fn make(&mut self, at: Slice, write: impl FnOnce(&mut Vec<u8>)) -> Edit {
+        let start = self.arena.len() as u32;
+        write(&mut self.arena);
+        Edit { at, with: Slice { start, end: self.arena.len() as u32 } }
+    }
+
+    /// Replaces the length prefix at `prefix` by `len`, as edit number `index`.
+    pub(super) fn insert_length(&mut self, index: usize, prefix: Slice, len: u64) {
+        let edit = self.make(prefix, |arena| encode::varint(arena, len));
+        self.delta += edit.delta();
+        self.list.insert(index, edit);
+    }
+
+    /// Brings the edits from `from` on into wire order. Insertions come before what else happens at their
+    /// offset, and stay in the order in which they were made.
+    pub(super) fn sort_from(&mut self, from: usize) {
+        let order = |edit: &Edit| (edit.at.start, edit.at.end);
+        let list = &mut self.list[from..];
+        if !list.is_sorted_by_key(order) {
+            list.sort_by_key(order);
+        }
     }
 }

@@ -1,9 +1,26 @@
 //! The walker: one pass over the bytes of an `ExportTraceServiceRequest`.
 //!
 //! It checks the whole message (tags, lengths, depth, UTF-8, ids, duplicates), finds its parts, and shows each
-//! part that can hold text to a [`Rewrite`].
+//! part that can hold text to a [`Rewrite`]. It then fixes the length prefixes around what was edited.
+//!
+//! Stricter than protobuf decoders, because what one reader takes and another does not is where a value hides:
+//! a field that may occur once must not occur twice, ids have their lengths, and fields that the protos do not
+//! know are stripped and counted.
+
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
 
 use super::edit::Edits;
+pub use super::wire::{Malformed, What};
+
+mod fix;
+mod leaves;
+mod scan;
+mod schema;
+mod value;
+
+pub use leaves::{Leaf, leaves};
 
 /// A range of the request's bytes. Requests are bounded far below 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,11 +31,38 @@ pub struct Slice {
     pub end: u32,
 }
 
+impl Slice {
+    /// The range, for indexing the request.
+    #[inline]
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// How many bytes it has.
+    #[inline]
+    pub fn len(self) -> u32 {
+        self.end - self.start
+    }
+
+    /// Whether it has no bytes.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    #[inline]
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+}
+
 /// The messages of the trace protos that hold attributes or text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `resource.v1.Resource`, shown once for every `ResourceSpans`, also where the field is absent.
     Resource,
+    /// `common.v1.EntityRef`, inside a resource, shown before it
+    EntityRef,
     /// `common.v1.InstrumentationScope`
     Scope,
     /// `trace.v1.Span`
@@ -61,11 +105,12 @@ pub enum ValueKind {
 pub struct Attribute {
     /// The whole field, tag and length included: the range to delete or to replace.
     pub field: Slice,
-    /// The key's text.
+    /// The key's text. 0..0 when the key is not on the wire: then only the whole field can be replaced.
     pub key: Slice,
     /// What kind of value `value` is.
     pub kind: ValueKind,
-    /// The value's content; see [`ValueKind`].
+    /// The value's content; see [`ValueKind`]. Replacing it keeps its type; to change the type, replace the
+    /// whole field (`otlp::encode::key_value`). 0..0 when there is no value.
     pub value: Slice,
 }
 
@@ -91,7 +136,7 @@ pub struct Part<'a> {
     pub attributes: &'a [Attribute],
     /// Its other strings, in wire order.
     pub texts: &'a [Text],
-    /// Where a new field of this message may be inserted.
+    /// Where a new field of this message may be inserted: where its body begins.
     pub insert_at: u32,
 }
 
@@ -104,3 +149,88 @@ pub trait Rewrite {
     /// Shows one part. Edits must lie inside it; they may be given in any order, but must not overlap.
     fn part(&mut self, part: &Part<'_>, edits: &mut Edits);
 }
+
+impl<'a> Part<'a> {
+    /// The bytes of a range of the request.
+    #[inline]
+    pub fn bytes(&self, slice: Slice) -> &'a [u8] {
+        &self.buf[slice.range()]
+    }
+}
+
+/// What a request may cost. A sender controls each of these.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How deep messages may nest, the request itself being the first.
+    ///
+    /// Protobuf decoders stop at 100 (C++, Java, prost) and `serde_json` at 128 levels of JSON, of which one
+    /// level of values takes up to four; what we pass on must be readable by whoever comes next.
+    pub depth: u32,
+    /// Spans in a request.
+    pub spans: u32,
+    /// Attributes, or other strings, of one message. Each takes 28 bytes of scratch memory, and two of a
+    /// request. SDKs stop at 128 attributes.
+    pub attributes: u32,
+    /// Bytes of a request; at most `i32::MAX`, which is where protobuf itself stops.
+    pub bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { depth: 64, spans: 1 << 20, attributes: 1 << 14, bytes: i32::MAX as u32 }
+    }
+}
+
+/// Memory of the walker, reused from request to request.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Attributes of the messages that are open, outermost first.
+    attributes: Vec<Attribute>,
+    /// Their other strings.
+    texts: Vec<Text>,
+    /// Unknown fields inside them, to be deleted.
+    strips: Vec<Slice>,
+    /// Length prefixes inside an edited attribute.
+    lengths: Vec<super::edit::Edit>,
+}
+
+/// What a walk found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Spans in the request.
+    pub spans: u32,
+    /// Unknown fields; the edits delete them.
+    pub unknown_fields: u32,
+}
+
+/// Checks a serialised `ExportTraceServiceRequest`, shows its parts to `rewrite`, and collects the edits.
+///
+/// `edits` is cleared first. [`Edits::apply`] with the same bytes writes the result. After an error the edits
+/// mean nothing.
+pub fn walk<R: Rewrite>(
+    buf: &[u8],
+    limits: &Limits,
+    scratch: &mut Scratch,
+    rewrite: &mut R,
+    edits: &mut Edits,
+) -> Result<Summary, Malformed> {
+    edits.clear();
+    scratch.attributes.clear();
+    scratch.texts.clear();
+    scratch.strips.clear();
+    if buf.len() > limits.bytes.min(i32::MAX as u32) as usize {
+        return Err(What::Bytes.at(limits.bytes as usize));
+    }
+    scan::Walker { buf, limits, scratch, rewrite, edits, summary: Summary::default() }.request()
+}
+
+/// A rewrite that changes nothing: for checking a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keep;
+
+impl Rewrite for Keep {
+    fn part(&mut self, _: &Part<'_>, _: &mut Edits) {}
+}
+
+#[cfg(test)]
+mod tests;
