@@ -12,6 +12,8 @@ use crate::telemetry::Cause;
 
 pub mod edit;
 pub mod encode;
+pub mod split;
+pub mod view;
 pub mod walk;
 mod wire;
 
