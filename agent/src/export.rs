@@ -20,6 +20,7 @@ mod dial;
 mod failure;
 mod front;
 mod grpc;
+mod loadbalancing;
 mod meter;
 mod otlp;
 mod otlphttp;
@@ -30,10 +31,12 @@ mod stop;
 
 use failure::Failure;
 use front::{Front, Retrying};
+use loadbalancing::LoadBalancing;
 
 use crate::{
     config::{Component, ConfigError, exporters},
     otlp::{Accepted, Batch, Consumer},
+    route::resolver::{self, Resolve},
 };
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("spanwarden/", env!("CARGO_PKG_VERSION")));
@@ -82,15 +85,28 @@ pub fn build(component: &Component<exporters::Exporter>) -> Result<Arc<dyn Expor
                 Retrying::new(leaf, config.retry.clone(), meter, stop)
             }))
         }
+        Config::File(_) => Err(ConfigError {
+            at: component.at.clone(),
+            message: format!("`{}` is known but not built yet; use otlp, otlphttp or debug", component.id),
+        }),
         Config::Debug(config) => {
             let leaf = debug::Debug::new(component, config);
             Ok(Front::new(component, None, |meter, stop| Retrying::once(leaf, meter, stop)))
         }
-        Config::File(_) | Config::LoadBalancing(_) => Err(ConfigError {
-            at: component.at.clone(),
-            message: format!("`{}` is known but not built yet; use otlp, otlphttp or debug", component.id),
-        }),
+        Config::LoadBalancing(config) => load_balancing(component, config, resolver::build(&config.resolver)),
     }
+}
+
+/// `loadbalancing` with a resolver of the caller's instead of the configuration's.
+pub fn load_balancing<T>(
+    component: &Component<T>,
+    config: &exporters::LoadBalancing,
+    resolver: Box<dyn Resolve>,
+) -> Result<Arc<dyn Exporter>, ConfigError> {
+    let plan = loadbalancing::Plan::new(component, config)?;
+    Ok(Front::new(component, config.protocol.queue.as_ref(), |meter, stop| {
+        LoadBalancing::new(plan, config, resolver, meter, stop)
+    }))
 }
 
 /// One way of delivering, tried once.
