@@ -1,1 +1,4 @@
 //! pipeline
+
+pub mod batch;
+pub mod memory_limiter;

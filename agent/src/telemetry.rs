@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod logs;
+pub mod memory;
 pub mod metrics;
 pub mod process;
 pub mod server;
