@@ -16,6 +16,8 @@
 //! A batch is acknowledged when it is in memory here. Until there is a spool, spans that wait for a decision are
 //! lost with the process.
 
+#![forbid(unsafe_code)]
+
 use std::{
     sync::{
         Arc,
@@ -227,7 +229,8 @@ impl TailSampling {
         let permits = tokio::time::timeout(PATIENCE_IN, async {
             let mut permits = Vec::new();
             for (inlet, parts) in self.inlets.iter().zip(&by_shard).filter(|(_, parts)| !parts.is_empty()) {
-                let bytes: u64 = parts.iter().map(|part| part.data.len() as u64 + shard::TRACE_OVERHEAD).sum();
+                let bytes: u64 =
+                    parts.iter().map(|part| part.data.len() as u64 + shard::TRACE_OVERHEAD).sum();
                 let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.room);
                 permits.push(Arc::clone(&inlet.room).acquire_many_owned(wanted).await.map_err(|_| ended())?);
             }
@@ -368,7 +371,11 @@ async fn hand_on(
             Ok(_) => {}
             Err(refusal) => {
                 metrics::lost(refusal.cause, spans);
-                tracing::warn!(spans, cause = refusal.cause, "kept spans are lost: the next stage refuses them");
+                tracing::warn!(
+                    spans,
+                    cause = refusal.cause,
+                    "kept spans are lost: the next stage refuses them"
+                );
             }
         }
         unfinished.fetch_sub(spans, Ordering::Relaxed);

@@ -7,6 +7,8 @@
 //! room, and then is told to come again. Until there is a spool, what is in memory is lost with the process; what
 //! the next stage refuses for good is counted as `spanwarden_batch_lost_spans`.
 
+#![forbid(unsafe_code)]
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -43,8 +45,8 @@ static SEND_SIZE: LazyLock<Histograms> = LazyLock::new(|| {
         "Spans in each batch that was sent.",
         &["processor"],
         &[
-            10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0,
-            7000.0, 8000.0, 9000.0, 10000.0, 20000.0, 30000.0, 50000.0, 100_000.0,
+            10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0,
+            6000.0, 7000.0, 8000.0, 9000.0, 10000.0, 20000.0, 30000.0, 50000.0, 100_000.0,
         ],
     )
 });
@@ -148,8 +150,7 @@ impl BatchProcessor {
             // One that has ended holds nothing.
             let _ = accumulator.send(Message::Finish);
         }
-        let mut tasks =
-            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = tokio::time::timeout(deadline, async {
             for task in &mut tasks {
                 if let Err(error) = task.await {

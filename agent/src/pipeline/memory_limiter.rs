@@ -4,16 +4,17 @@
 //! have used up what was left. Above the soft limit (limit minus spike) everything is refused as overload, so
 //! that senders come again; the hard limit only changes the cause. There is no garbage collector to run.
 
+#![forbid(unsafe_code)]
+
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use prometheus::IntCounter;
-use std::sync::LazyLock;
 use tokio::time::Instant;
 
 use crate::{
@@ -115,7 +116,9 @@ impl MemoryLimiter {
             self.due.store(now + self.check_interval.as_millis() as u64, Ordering::Relaxed);
             match (self.read)() {
                 Some(bytes) => resident = bytes,
-                None => tracing::warn!("resident memory can't be read; the memory limiter goes by the last reading"),
+                None => tracing::warn!(
+                    "resident memory can't be read; the memory limiter goes by the last reading"
+                ),
             }
             self.resident.store(resident, Ordering::Relaxed);
             self.admitted.store(0, Ordering::Relaxed);
@@ -155,7 +158,8 @@ impl Consumer for MemoryLimiter {
 fn limits(config: &Config, available: Option<u64>) -> Result<(u64, u64), String> {
     let percent = |percentage: u32| {
         available.map(|bytes| bytes / 100 * u64::from(percentage)).ok_or_else(|| {
-            "the memory of the cgroup and of the machine can't be read; set limit_mib and spike_limit_mib".to_owned()
+            "the memory of the cgroup and of the machine can't be read; set limit_mib and spike_limit_mib"
+                .to_owned()
         })
     };
     let hard = match (config.limit_mib.filter(|mib| *mib > 0), config.limit_percentage) {

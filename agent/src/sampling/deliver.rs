@@ -22,7 +22,8 @@ pub(crate) async fn deliver(
             Ok(accepted) => return Ok(accepted),
             Err(refusal) => refusal,
         };
-        let (RefusalKind::Overloaded { retry_after } | RefusalKind::Unavailable { retry_after }) = refusal.kind
+        let (RefusalKind::Overloaded { retry_after } | RefusalKind::Unavailable { retry_after }) =
+            refusal.kind
         else {
             return Err(refusal);
         };

@@ -24,7 +24,9 @@ impl Matcher {
     /// Any of these patterns, anywhere in the value, in Go's dialect.
     pub(super) fn patterns(values: &[Located<String>], at: &Location) -> Result<Self, ConfigError> {
         let patterns: Vec<&str> = values.iter().map(|value| value.value.as_str()).collect();
-        Regex::new_many(&patterns).map(Self::Patterns).map_err(|error| ConfigError { at: at.clone(), message: error.to_string() })
+        Regex::new_many(&patterns)
+            .map(Self::Patterns)
+            .map_err(|error| ConfigError { at: at.clone(), message: error.to_string() })
     }
 
     /// Whether the value matches.

@@ -39,7 +39,11 @@ static FROM_CACHE: LazyLock<Counters> = LazyLock::new(|| {
     )
 });
 static ON_MEMORY: LazyLock<Gauges> = LazyLock::new(|| {
-    gauge("otelcol_processor_tail_sampling_sampling_traces_on_memory", "Traces that wait for their decision.", &[])
+    gauge(
+        "otelcol_processor_tail_sampling_sampling_traces_on_memory",
+        "Traces that wait for their decision.",
+        &[],
+    )
 });
 static LATE_AGE: LazyLock<Histograms> = LazyLock::new(|| {
     histogram(
@@ -91,9 +95,8 @@ static OVERWRITTEN: LazyLock<Counters> = LazyLock::new(|| {
 });
 
 /// Bounds of the Collector's histograms of seconds.
-const SECONDS: &[f64] = &[
-    1.0, 2.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1800.0,
-];
+const SECONDS: &[f64] =
+    &[1.0, 2.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1800.0];
 
 const NONE: &[&str] = &[];
 

@@ -45,9 +45,15 @@ struct Lookup {
 enum Rule {
     Always,
     Status(u8),
-    Latency { threshold: u128, upper: Option<u128> },
+    Latency {
+        threshold: u128,
+        upper: Option<u128>,
+    },
     /// The bit in the summary, and whether the policy is inverted.
-    StringAttribute { bit: u8, invert: bool },
+    StringAttribute {
+        bit: u8,
+        invert: bool,
+    },
     Probabilistic(Probabilistic),
     And(Vec<Rule>),
 }
@@ -55,8 +61,7 @@ enum Rule {
 impl Policies {
     /// Compiles the configured policies.
     pub fn new(policies: &[Policy]) -> Result<Self, ConfigError> {
-        let mut compiled =
-            Self { names: Vec::new(), rules: Vec::new(), lookups: Vec::new(), key_lengths: 0 };
+        let mut compiled = Self { names: Vec::new(), rules: Vec::new(), lookups: Vec::new(), key_lengths: 0 };
         let mut bits = 0;
         for policy in policies {
             let rule = compiled.rule(policy, &mut bits)?;

@@ -1,5 +1,7 @@
 //! How much memory this process uses, and how much it may use.
 
+#![forbid(unsafe_code)]
+
 use std::{fs, path::Path};
 
 /// Resident memory of this process in bytes (`/proc/self/statm`, second field, in pages).
@@ -33,7 +35,9 @@ fn cgroup_limit(mount: &Path, membership: &str) -> Option<u64> {
     let mut lowest = None;
     for line in membership.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
         let (root, file) = if controllers.is_empty() {
             (mount.to_path_buf(), "memory.max")
         } else if controllers.split(',').any(|controller| controller == "memory") {
@@ -44,7 +48,8 @@ fn cgroup_limit(mount: &Path, membership: &str) -> Option<u64> {
         let start = root.join(path.trim_start_matches('/'));
         for group in start.ancestors().take_while(|group| group.starts_with(&root)) {
             // "max" on v2 and a page-rounded i64::MAX on v1 mean no limit; neither becomes the lowest.
-            let limit = fs::read_to_string(group.join(file)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+            let limit =
+                fs::read_to_string(group.join(file)).ok().and_then(|text| text.trim().parse::<u64>().ok());
             lowest = match (lowest, limit) {
                 (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
                 (a, b) => a.or(b),
