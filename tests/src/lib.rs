@@ -1,1 +1,15 @@
-//! x
+//! The harness of the end-to-end suites and of `cargo xtask demo`.
+//!
+//! [`node::Node`] is a Kubernetes node made of a network namespace and a cgroup tree named as the kubelet
+//! names it; [`node::Node::pod`] adds pods, [`process::Process`] runs programs in them, [`agent::Agent`] runs the
+//! real binary. All of them are guards: what they made goes when they are dropped, on a panic as well, and on
+//! Ctrl-C ([`cleanup`]). Nothing of the machine's own network or cgroups is touched.
+
+pub mod agent;
+pub mod cgroup;
+pub mod cleanup;
+pub mod netns;
+pub mod node;
+pub mod payload;
+pub mod process;
+pub mod requirements;

@@ -30,7 +30,7 @@ use crate::telemetry::metrics::{Counters, Gauges, counter, gauge};
 use read::ListedPod;
 
 /// How long a pod is found after it has gone from the file.
-pub const TOMBSTONE: Duration = Duration::from_secs(60);
+pub const TOMBSTONE: Duration = Duration::from_mins(1);
 
 /// The largest file that is read. A node runs a few hundred pods of 5-20 KiB each.
 pub const MAX_BYTES: u64 = 32 << 20;
@@ -92,7 +92,7 @@ impl FilePods {
         let (stamp, listed) = load(path)?;
         let index = Index::new(listed, &Index::default(), Instant::now());
         RELOADS.with_label_values(&["ok"]).inc();
-        LISTED.with_label_values(&["file"]).set(index.by_uid.len() as i64);
+        show_count(&index);
         Ok(Self {
             path: path.to_owned(),
             pods: ArcSwap::from_pointee(index),
@@ -124,7 +124,7 @@ impl FilePods {
                 *seen = Some(stamp);
                 let index = Index::new(listed, &self.pods.load(), Instant::now());
                 RELOADS.with_label_values(&["ok"]).inc();
-                LISTED.with_label_values(&["file"]).set(index.by_uid.len() as i64);
+                show_count(&index);
                 self.pods.store(Arc::new(index));
             }
             Err(error) => {
@@ -146,6 +146,10 @@ impl PodSource for FilePods {
         self.refresh();
         self.pods.load().by_ip.get(&ip.to_canonical())?.alive(Instant::now())
     }
+}
+
+fn show_count(index: &Index) {
+    LISTED.with_label_values(&["file"]).set(i64::try_from(index.by_uid.len()).unwrap_or(i64::MAX));
 }
 
 /// What tells one state of the file from another; the inode, because files are replaced by renaming.

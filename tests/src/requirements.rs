@@ -1,0 +1,55 @@
+//! What the machine must have. A test that can't have it fails; it never passes by being skipped.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+
+use crate::cgroup;
+
+/// Programs by the Debian package that has them.
+const PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
+
+/// Fails with everything that is missing for namespaces, cgroups and BPF, and how to get it.
+pub fn check() -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("this needs what the machine does not have:\n  - {}", missing.join("\n  - "))
+}
+
+/// What is missing, a line each; empty when nothing is.
+pub fn missing() -> Vec<String> {
+    let mut missing = Vec::new();
+    if !nix::unistd::geteuid().is_root() {
+        missing.push(
+            "root: network namespaces, cgroups and BPF need it; run `sudo -E cargo xtask test`".to_owned(),
+        );
+    }
+    for (program, package) in PROGRAMS {
+        if find_program(program).is_none() {
+            missing.push(format!("the program `{program}`: install it (Debian: apt-get install {package})"));
+        }
+    }
+    if let Err(error) = cgroup::mount() {
+        missing.push(error.to_string());
+    }
+    if !Path::new("/proc/self/ns/net").exists() {
+        missing.push("network namespaces: a kernel with CONFIG_NET_NS".to_owned());
+    }
+    missing
+}
+
+/// A program on the path or where administrators' programs are.
+pub fn find_program(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|directory: PathBuf| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
