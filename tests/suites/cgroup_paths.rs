@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use spanwarden::origin::cgroup::{ContainerPath, NotAContainer, parse};
+use spanwarden::origin::cgroup::{ContainerPath, NotAContainer, Qos, parse};
 
 const TABLE: &str = include_str!("../fixtures/cgroups.tsv");
 
@@ -15,7 +15,7 @@ fn columns(answer: &Result<ContainerPath, NotAContainer>) -> [String; 5] {
             found.runtime.to_string(),
             found.container_id.clone(),
             or_none(found.pod_uid.as_deref()),
-            or_none(found.qos.map(|qos| qos.as_str())),
+            or_none(found.qos.map(Qos::as_str)),
             found.nested_depth.to_string(),
         ],
         Err(reason) => {
