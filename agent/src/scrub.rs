@@ -1,1 +1,24 @@
-//! scrub
+//! Scrubbing: adjacent processors that edit spans, compiled into one plan and run in one walk.
+//!
+//! A [`Plan`] holds, for each kind of message, the steps of all its processors in the configured order. The walker
+//! shows each message once; the steps work on a list of its attributes and texts ([`list`]), and what differs from
+//! the wire in the end becomes edits. Patterns that look everywhere stand behind a gate ([`pattern::gate`]) that
+//! one pass over a message's bytes answers for all of them.
+
+#![forbid(unsafe_code)]
+
+mod actions;
+mod builder;
+mod k8s;
+mod keys;
+mod list;
+mod metrics;
+mod ottl;
+mod pattern;
+mod plan;
+mod redact;
+mod run;
+mod stamp;
+mod value;
+
+pub use plan::{Plan, PlanScratch};

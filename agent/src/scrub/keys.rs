@@ -1,0 +1,97 @@
+//! The keys that a plan knows: exact attribute names, found by length and hash before anything else is asked.
+
+use std::collections::HashMap;
+
+/// A known key's number; [`KeyId::UNKNOWN`] for all others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct KeyId(u16);
+
+impl KeyId {
+    /// A key that no step names.
+    pub(super) const UNKNOWN: Self = Self(0);
+
+    /// Its bit in a set of present keys. Keys beyond the 63rd share bits: a set bit says "perhaps".
+    pub(super) fn bit(self) -> u64 {
+        if self == Self::UNKNOWN { 0 } else { 1 << (self.0 & 63) }
+    }
+
+    /// Its place in tables by key.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The table. Filled while a plan is compiled, then only read.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    names: Vec<Box<[u8]>>,
+    ids: HashMap<Box<[u8]>, KeyId>,
+    /// Lengths that occur, those from 63 on in the last bit.
+    lengths: u64,
+    /// Open addressing; a power of two, at most half full.
+    slots: Vec<KeyId>,
+}
+
+impl Keys {
+    /// The number of a key, a new one if need be.
+    pub(super) fn add(&mut self, name: &str) -> KeyId {
+        let name = name.as_bytes();
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        self.names.push(name.into());
+        let id =
+            KeyId(u16::try_from(self.names.len()).expect("a configuration names fewer than 65,536 keys"));
+        self.ids.insert(name.into(), id);
+        self.lengths |= length_bit(name);
+        self.rebuild();
+        id
+    }
+
+    /// How many numbers there are, `UNKNOWN` included: the length of a table by key.
+    pub(super) fn count(&self) -> usize {
+        self.names.len() + 1
+    }
+
+    /// The number of a key.
+    pub(super) fn find(&self, name: &[u8]) -> KeyId {
+        if self.lengths & length_bit(name) == 0 {
+            return KeyId::UNKNOWN;
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = hash(name) & mask;
+        loop {
+            let id = self.slots[at];
+            if id == KeyId::UNKNOWN || *self.names[id.index() - 1] == *name {
+                return id;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn rebuild(&mut self) {
+        let size = (self.names.len() * 4).next_power_of_two();
+        self.slots = vec![KeyId::UNKNOWN; size];
+        for (index, name) in self.names.iter().enumerate() {
+            let mut at = hash(name) & (size - 1);
+            while self.slots[at] != KeyId::UNKNOWN {
+                at = (at + 1) & (size - 1);
+            }
+            self.slots[at] = KeyId(index as u16 + 1);
+        }
+    }
+}
+
+fn length_bit(name: &[u8]) -> u64 {
+    1 << name.len().min(63)
+}
+
+/// By length and the last eight bytes. The table is fixed by the configuration, so that nobody can fill it with
+/// collisions; a probe ends at the first free slot.
+fn hash(name: &[u8]) -> usize {
+    let mut tail = [0; 8];
+    let taken = name.len().min(8);
+    tail[..taken].copy_from_slice(&name[name.len() - taken..]);
+    let mixed = (u64::from_le_bytes(tail) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize
+}

@@ -1,0 +1,265 @@
+//! One message's attributes and texts while the steps of a plan work on them.
+
+use std::ops::Range;
+
+use crate::otlp::{
+    edit::Edits,
+    encode,
+    walk::{Kind, Part, Slice, ValueKind},
+};
+
+use super::{
+    keys::{KeyId, Keys},
+    value,
+};
+
+/// Some bytes: of the request, or of what was made on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    start: u32,
+    end: u32,
+    made: bool,
+}
+
+impl From<Slice> for Piece {
+    fn from(slice: Slice) -> Self {
+        Self { start: slice.start, end: slice.end, made: false }
+    }
+}
+
+impl Piece {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// What became of an attribute or a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// As it came.
+    Kept,
+    /// Written anew.
+    Changed,
+    /// Left out.
+    Deleted,
+}
+
+/// One attribute.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    /// Where it stands in the request; `None` for one that was added.
+    field: Option<Slice>,
+    /// Its key.
+    pub(super) key: Piece,
+    /// Its key, where the plan knows it.
+    pub(super) id: KeyId,
+    /// Its value's kind.
+    pub(super) kind: ValueKind,
+    /// Its value's content; see [`ValueKind`].
+    pub(super) value: Piece,
+    /// What became of it.
+    pub(super) state: State,
+    /// Ours, not the sender's: no allow-list removes it.
+    pub(super) stamped: bool,
+}
+
+/// One string field that is not an attribute.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TextItem {
+    /// The field's number in its message.
+    pub(super) number: u32,
+    field: Option<Slice>,
+    /// Its text.
+    pub(super) value: Piece,
+    /// What became of it.
+    pub(super) state: State,
+}
+
+/// The working list. Reused from message to message.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    /// In wire order, added ones last.
+    pub(super) items: Vec<Item>,
+    /// In wire order.
+    pub(super) texts: Vec<TextItem>,
+    made: Vec<u8>,
+    /// A bit for each known key that is or was there ([`KeyId::bit`]).
+    pub(super) present: u64,
+    /// Whether anything differs from the wire.
+    pub(super) touched: bool,
+}
+
+impl List {
+    /// Takes a message in.
+    pub(super) fn load(&mut self, part: &Part<'_>, keys: &Keys) {
+        self.items.clear();
+        self.texts.clear();
+        self.made.clear();
+        self.present = 0;
+        self.touched = false;
+        for attribute in part.attributes {
+            let id = keys.find(&part.buf[attribute.key.start as usize..attribute.key.end as usize]);
+            self.present |= id.bit();
+            self.items.push(Item {
+                field: Some(attribute.field),
+                key: attribute.key.into(),
+                id,
+                kind: attribute.kind,
+                value: attribute.value.into(),
+                state: State::Kept,
+                stamped: false,
+            });
+        }
+        self.texts.extend(part.texts.iter().map(|text| TextItem {
+            number: text.number,
+            field: Some(text.field),
+            value: text.value.into(),
+            state: State::Kept,
+        }));
+    }
+
+    /// The bytes of a piece.
+    pub(super) fn bytes<'a>(&'a self, buf: &'a [u8], piece: Piece) -> &'a [u8] {
+        if piece.made { &self.made[piece.range()] } else { &buf[piece.range()] }
+    }
+
+    /// Keeps some bytes for as long as this message is worked on.
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Piece {
+        let start = self.made.len() as u32;
+        self.made.extend_from_slice(bytes);
+        Piece { start, end: self.made.len() as u32, made: true }
+    }
+
+    /// Deletes an attribute.
+    pub(super) fn delete(&mut self, index: usize) {
+        self.items[index].state = State::Deleted;
+        self.touched = true;
+    }
+
+    /// Gives an attribute a value. `false` where it had it already.
+    pub(super) fn set(&mut self, buf: &[u8], index: usize, kind: ValueKind, content: &[u8]) -> bool {
+        let item = self.items[index];
+        if item.kind == kind && self.bytes(buf, item.value) == content {
+            return false;
+        }
+        let value = self.keep(content);
+        let item = &mut self.items[index];
+        (item.kind, item.value, item.state) = (kind, value, State::Changed);
+        self.touched = true;
+        true
+    }
+
+    /// Gives an attribute a key.
+    pub(super) fn set_key(&mut self, keys: &Keys, index: usize, key: &[u8]) {
+        let id = keys.find(key);
+        self.present |= id.bit();
+        let key = self.keep(key);
+        let item = &mut self.items[index];
+        (item.key, item.id, item.state) = (key, id, State::Changed);
+        self.touched = true;
+    }
+
+    /// Adds an attribute.
+    pub(super) fn push(&mut self, id: KeyId, key: &[u8], kind: ValueKind, content: &[u8], stamped: bool) {
+        let key = self.keep(key);
+        let value = self.keep(content);
+        self.present |= id.bit();
+        self.items.push(Item { field: None, key, id, kind, value, state: State::Changed, stamped });
+        self.touched = true;
+    }
+
+    /// Changes a text. `false` where it was that already.
+    pub(super) fn set_text(&mut self, buf: &[u8], index: usize, text: &[u8]) -> bool {
+        if self.bytes(buf, self.texts[index].value) == text {
+            return false;
+        }
+        let value = self.keep(text);
+        let item = &mut self.texts[index];
+        (item.value, item.state) = (value, State::Changed);
+        self.touched = true;
+        true
+    }
+
+    /// Drops a text: the field is left out.
+    pub(super) fn delete_text(&mut self, index: usize) {
+        self.texts[index].state = State::Deleted;
+        self.touched = true;
+    }
+
+    /// Adds a text field that the message has not.
+    pub(super) fn push_text(&mut self, number: u32, text: &[u8]) {
+        let value = self.keep(text);
+        self.texts.push(TextItem { number, field: None, value, state: State::Changed });
+        self.touched = true;
+    }
+
+    /// Indices of the attributes with a known key that are still there.
+    pub(super) fn with_key(&self, id: KeyId) -> impl Iterator<Item = usize> + use<'_> {
+        let any = self.present & id.bit() != 0;
+        let items = if any { &self.items[..] } else { &[] };
+        items
+            .iter()
+            .enumerate()
+            .filter(move |(_, item)| item.id == id && item.state != State::Deleted)
+            .map(|(index, _)| index)
+    }
+
+    /// Writes down what differs from the wire.
+    pub(super) fn emit(&self, part: &Part<'_>, edits: &mut Edits) {
+        if !self.touched {
+            return;
+        }
+        let number = attributes_number(part.kind);
+        let mut added = false;
+        for item in &self.items {
+            match (item.field, item.state) {
+                (_, State::Kept) | (None, State::Deleted) => {}
+                (Some(field), State::Deleted) => edits.replace(field, &[]),
+                (Some(field), State::Changed) => {
+                    edits.replace_with(field, |out| self.put(out, part.buf, number, item));
+                }
+                (None, State::Changed) => added = true,
+            }
+        }
+        for text in &self.texts {
+            match (text.field, text.state) {
+                (_, State::Kept) | (None, State::Deleted) => {}
+                (Some(field), State::Deleted) => edits.replace(field, &[]),
+                (Some(field), State::Changed) => edits.replace_with(field, |out| {
+                    encode::field(out, text.number, self.bytes(part.buf, text.value));
+                }),
+                (None, State::Changed) => added = true,
+            }
+        }
+        if added {
+            let at = Slice { start: part.insert_at, end: part.insert_at };
+            edits.replace_with(at, |out| {
+                for text in
+                    self.texts.iter().filter(|text| text.field.is_none() && text.state == State::Changed)
+                {
+                    encode::field(out, text.number, self.bytes(part.buf, text.value));
+                }
+                for item in
+                    self.items.iter().filter(|item| item.field.is_none() && item.state == State::Changed)
+                {
+                    self.put(out, part.buf, number, item);
+                }
+            });
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>, buf: &[u8], number: u32, item: &Item) {
+        value::put_attribute(out, number, self.bytes(buf, item.key), item.kind, self.bytes(buf, item.value));
+    }
+}
+
+/// The number of the field `attributes`; a message that has none never gets one.
+fn attributes_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::Resource => 1,
+        Kind::Span => 9,
+        Kind::Scope | Kind::Event => 3,
+        Kind::Link => 4,
+        Kind::Status | Kind::ResourceSpans | Kind::ScopeSpans | Kind::EntityRef => 0,
+    }
+}

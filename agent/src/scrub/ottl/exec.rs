@@ -1,0 +1,455 @@
+//! Runs statements on one message.
+//!
+//! A key may occur several times in a message, and every occurrence is treated: a statement about
+//! `attributes["k"]` runs once for each, and a condition about another key holds when any of its occurrences makes
+//! it hold, so that a second occurrence can't hide the first from a scrubber.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use crate::{config::processors::ErrorMode, otlp::walk::ValueKind};
+
+use super::{Condition, Editor, Expr, Key, Replacement, Statement, Target};
+use crate::scrub::{
+    keys::KeyId,
+    list::{List, State},
+    pattern::{Caches, PatternId, Patterns},
+    run::{Captured, Run},
+    value,
+};
+
+/// The occurrence that is being treated: its key and its place in the list.
+type Current = Option<(KeyId, usize)>;
+
+/// A value, as [`ValueKind`] describes it; `Empty` is `nil`.
+type Value<'v> = (ValueKind, Cow<'v, [u8]>);
+
+/// A function was given what it can't take.
+struct Unfit;
+
+/// Runs a statement.
+pub(in crate::scrub) fn run(statement: &Statement, run: &mut Run<'_>) {
+    match &statement.editor {
+        Editor::Set(Target::Attribute(key), value) => set_attribute(statement, run, key, value),
+        Editor::Set(Target::Text(number), value) => set_text(statement, run, *number, value),
+        Editor::ReplacePattern(Target::Attribute(key), pattern, replacement) => {
+            if run.list.present & key.id.bit() == 0 {
+                return;
+            }
+            each(run, |run, index| {
+                let item = run.list.items[index];
+                if item.id == key.id
+                    && item.kind == ValueKind::String
+                    && holds(statement, run, Some((key.id, index)))
+                {
+                    replace_value(statement, run, index, *pattern, replacement);
+                }
+            });
+        }
+        Editor::ReplacePattern(Target::Text(number), pattern, replacement) => {
+            for index in 0..run.list.texts.len() {
+                let text = run.list.texts[index];
+                if text.number != *number || text.state == State::Deleted || !holds(statement, run, None) {
+                    continue;
+                }
+                let (list, buf) = (&mut run.list, run.buf);
+                run.out.clear();
+                let text = list.bytes(buf, text.value);
+                if replace(run.patterns, run.caches, *pattern, replacement, text, run.out)
+                    && list.set_text(buf, index, run.out)
+                {
+                    run.tally[statement.processor].masked += 1;
+                }
+            }
+        }
+        Editor::DeleteKey(id) => {
+            if run.list.present & id.bit() != 0 {
+                delete_where(statement, run, |_, item| item == *id);
+            }
+        }
+        Editor::DeleteMatchingKeys(pattern) => delete_by_name(statement, run, *pattern, true),
+        Editor::KeepMatchingKeys(pattern) => delete_by_name(statement, run, *pattern, false),
+        Editor::KeepKeys(ids) => delete_where(statement, run, |_, id| !ids.contains(&id)),
+        Editor::ReplaceAllValues(pattern, replacement) => all_values(statement, run, *pattern, replacement),
+        Editor::ReplaceAllKeys(pattern, replacement) => all_keys(statement, run, *pattern, replacement),
+        Editor::TruncateAll(limit) => truncate_all(statement, run, *limit),
+    }
+}
+
+/// Calls `treat` for every attribute that is still there.
+fn each(run: &mut Run<'_>, mut treat: impl FnMut(&mut Run<'_>, usize)) {
+    for index in 0..run.list.items.len() {
+        if run.list.items[index].state != State::Deleted {
+            treat(run, index);
+        }
+    }
+}
+
+fn delete_where(statement: &Statement, run: &mut Run<'_>, mut hit: impl FnMut(&mut Run<'_>, KeyId) -> bool) {
+    if !holds(statement, run, None) {
+        return;
+    }
+    each(run, |run, index| {
+        if hit(run, run.list.items[index].id) {
+            run.list.delete(index);
+            run.tally[statement.processor].deleted += 1;
+        }
+    });
+}
+
+fn delete_by_name(statement: &Statement, run: &mut Run<'_>, pattern: PatternId, matching: bool) {
+    if !holds(statement, run, None) {
+        return;
+    }
+    each(run, |run, index| {
+        let name = run.list.bytes(run.buf, run.list.items[index].key);
+        if run.patterns.is_match(pattern, run.caches, name) == matching {
+            run.list.delete(index);
+            run.tally[statement.processor].deleted += 1;
+        }
+    });
+}
+
+fn all_values(statement: &Statement, run: &mut Run<'_>, pattern: PatternId, replacement: &Replacement) {
+    if !holds(statement, run, None) {
+        return;
+    }
+    each(run, |run, index| {
+        if run.list.items[index].kind == ValueKind::String {
+            replace_value(statement, run, index, pattern, replacement);
+        }
+    });
+}
+
+fn all_keys(statement: &Statement, run: &mut Run<'_>, pattern: PatternId, replacement: &Replacement) {
+    if !holds(statement, run, None) {
+        return;
+    }
+    each(run, |run, index| {
+        run.out.clear();
+        let name = run.list.bytes(run.buf, run.list.items[index].key);
+        if replace(run.patterns, run.caches, pattern, replacement, name, run.out) && name != &run.out[..] {
+            run.list.set_key(run.keys, index, run.out);
+            run.tally[statement.processor].masked += 1;
+        }
+    });
+}
+
+fn truncate_all(statement: &Statement, run: &mut Run<'_>, limit: usize) {
+    if !holds(statement, run, None) {
+        return;
+    }
+    each(run, |run, index| {
+        let item = run.list.items[index];
+        let content = run.list.bytes(run.buf, item.value);
+        if item.kind != ValueKind::String || content.len() <= limit {
+            return;
+        }
+        // The Collector cuts at the byte; text must stay text, so the cut moves back to a character's start.
+        let cut = (0..=limit).rev().find(|at| content[*at] & 0xc0 != 0x80).unwrap_or(0);
+        run.out.clear();
+        run.out.extend_from_slice(&content[..cut]);
+        run.list.set(run.buf, index, ValueKind::String, run.out);
+        run.tally[statement.processor].set += 1;
+    });
+}
+
+fn replace_value(
+    statement: &Statement,
+    run: &mut Run<'_>,
+    index: usize,
+    pattern: PatternId,
+    with: &Replacement,
+) {
+    run.out.clear();
+    let text = run.list.bytes(run.buf, run.list.items[index].value);
+    if replace(run.patterns, run.caches, pattern, with, text, run.out)
+        && run.list.set(run.buf, index, ValueKind::String, run.out)
+    {
+        run.tally[statement.processor].masked += 1;
+    }
+}
+
+fn replace(
+    patterns: &Patterns,
+    caches: &mut Caches,
+    pattern: PatternId,
+    with: &Replacement,
+    text: &[u8],
+    out: &mut Vec<u8>,
+) -> bool {
+    let Some((before, after)) = &with.hashed else {
+        return patterns.replace(pattern, caches, text, &with.template, out);
+    };
+    let mut expanded = Vec::new();
+    patterns.replace_each(pattern, caches, text, true, out, |captures, out| {
+        expanded.clear();
+        with.template.expand(captures, text, &mut expanded);
+        out.extend_from_slice(before.as_bytes());
+        put_sha256(&expanded, out);
+        out.extend_from_slice(after.as_bytes());
+    })
+}
+
+fn set_attribute(statement: &Statement, run: &mut Run<'_>, key: &Key, value: &Expr) {
+    let mut found = false;
+    if run.list.present & key.id.bit() != 0 {
+        each(run, |run, index| {
+            if run.list.items[index].id == key.id {
+                found = true;
+                let current = Some((key.id, index));
+                if holds(statement, run, current) {
+                    set_occurrence(statement, run, index, value, current);
+                }
+            }
+        });
+    }
+    if found || !holds(statement, run, None) {
+        return;
+    }
+    match evaluate_out(value, run, None) {
+        Ok(ValueKind::Empty) => {}
+        Ok(kind) => {
+            run.list.push(key.id, key.name.as_bytes(), kind, run.out, false);
+            count_set(statement, run, value);
+        }
+        Err(Unfit) => unfit(statement, run),
+    }
+}
+
+/// Evaluates into the run's scratch text, so that the list can be changed after.
+fn evaluate_out(value: &Expr, run: &mut Run<'_>, current: Current) -> Result<ValueKind, Unfit> {
+    let view = View { list: run.list, buf: run.buf, captured: run.captured, patterns: run.patterns };
+    let (kind, content) = evaluate(value, &view, current)?;
+    run.out.clear();
+    run.out.extend_from_slice(&content);
+    Ok(kind)
+}
+
+fn set_occurrence(statement: &Statement, run: &mut Run<'_>, index: usize, value: &Expr, current: Current) {
+    match evaluate_out(value, run, current) {
+        Ok(ValueKind::Empty) => {}
+        Ok(kind) => {
+            if run.list.set(run.buf, index, kind, run.out) {
+                count_set(statement, run, value);
+            }
+        }
+        Err(Unfit) => {
+            unfit(statement, run);
+            if statement.mode == ErrorMode::DropValue {
+                run.list.delete(index);
+                run.tally[statement.processor].deleted += 1;
+            }
+        }
+    }
+}
+
+fn set_text(statement: &Statement, run: &mut Run<'_>, number: u32, value: &Expr) {
+    if !holds(statement, run, None) {
+        return;
+    }
+    let evaluated = evaluate_out(value, run, None).map(|kind| (kind, run.out.clone()));
+    let mut found = false;
+    for index in 0..run.list.texts.len() {
+        let text = run.list.texts[index];
+        if text.number != number || text.state == State::Deleted {
+            continue;
+        }
+        found = true;
+        match &evaluated {
+            Ok((ValueKind::Empty, _)) => {}
+            Ok((ValueKind::String, content)) => {
+                let changed = run.list.set_text(run.buf, index, content);
+                if changed {
+                    count_set(statement, run, value);
+                }
+            }
+            _ if statement.mode == ErrorMode::DropValue => {
+                run.list.delete_text(index);
+                run.tally[statement.processor].deleted += 1;
+            }
+            _ => {}
+        }
+    }
+    match evaluated {
+        Ok((ValueKind::String, content)) => {
+            if !found && !content.is_empty() {
+                run.list.push_text(number, &content);
+                count_set(statement, run, value);
+            }
+        }
+        Ok((ValueKind::Empty, _)) => {}
+        _ => unfit(statement, run),
+    }
+}
+
+fn count_set(statement: &Statement, run: &mut Run<'_>, value: &Expr) {
+    let tally = &mut run.tally[statement.processor];
+    if matches!(value, Expr::Sha256(_)) {
+        tally.hashed += 1;
+    } else {
+        tally.set += 1;
+    }
+}
+
+fn unfit(statement: &Statement, run: &mut Run<'_>) {
+    run.tally[statement.processor].errors += 1;
+    if statement.mode == ErrorMode::Propagate {
+        run.refused = true;
+    }
+}
+
+/// Appends the lower-case hex of SHA-256.
+pub(in crate::scrub) fn put_sha256(content: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for byte in Sha256::digest(content) {
+        out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+}
+
+/// What a condition asks of a value.
+type Test<'t> = dyn FnMut((ValueKind, &[u8])) -> bool + 't;
+
+/// What conditions and values read.
+struct View<'v> {
+    list: &'v List,
+    buf: &'v [u8],
+    captured: &'v [Captured],
+    patterns: &'v Patterns,
+}
+
+/// Whether the statement applies.
+fn holds(statement: &Statement, run: &mut Run<'_>, current: Current) -> bool {
+    let Some(condition) = &statement.condition else { return true };
+    let view = View { list: run.list, buf: run.buf, captured: run.captured, patterns: run.patterns };
+    can_be(condition, true, &view, run.caches, current)
+}
+
+/// Whether some choice among repeated keys makes the condition `wanted`.
+fn can_be(
+    condition: &Condition,
+    wanted: bool,
+    view: &View<'_>,
+    caches: &mut Caches,
+    current: Current,
+) -> bool {
+    match condition {
+        Condition::Constant(value) => *value == wanted,
+        Condition::Not(term) => can_be(term, !wanted, view, caches, current),
+        Condition::And(terms) if wanted => terms.iter().all(|term| can_be(term, true, view, caches, current)),
+        Condition::And(terms) => terms.iter().any(|term| can_be(term, false, view, caches, current)),
+        Condition::Or(terms) if wanted => terms.iter().any(|term| can_be(term, true, view, caches, current)),
+        Condition::Or(terms) => terms.iter().all(|term| can_be(term, false, view, caches, current)),
+        Condition::Equal(left, right, equal) => {
+            let wanted = *equal == wanted;
+            any_value(left, view, current, &mut |left| {
+                any_value(right, view, current, &mut |right| same(left, right) == wanted)
+            })
+        }
+        Condition::Matches(target, pattern) => any_value(target, view, current, &mut |(kind, content)| {
+            let text = value::number_text(kind, content);
+            let text = match kind {
+                ValueKind::String | ValueKind::Bytes => Some(content),
+                _ => text.as_deref().map(str::as_bytes),
+            };
+            text.is_some_and(|text| view.patterns.is_match(*pattern, caches, text)) == wanted
+        }),
+    }
+}
+
+/// Whether one of the values that the expression can have passes `test`.
+fn any_value(expr: &Expr, view: &View<'_>, current: Current, test: &mut Test<'_>) -> bool {
+    match expr {
+        Expr::Attribute(id) if current.is_none_or(|(own, _)| own != *id) => {
+            let mut found = false;
+            for index in view.list.with_key(*id) {
+                found = true;
+                let item = &view.list.items[index];
+                if test((item.kind, view.list.bytes(view.buf, item.value))) {
+                    return true;
+                }
+            }
+            !found && test((ValueKind::Empty, &[]))
+        }
+        Expr::Captured(slot) if !view.captured[*slot].is_empty() => {
+            view.captured[*slot].iter().any(|(kind, content)| test((*kind, content)))
+        }
+        // A value that can't be made is no value.
+        expr => match evaluate(expr, view, current) {
+            Ok((kind, content)) => test((kind, &content)),
+            Err(Unfit) => test((ValueKind::Empty, &[])),
+        },
+    }
+}
+
+/// The value of an expression; of a repeated key, the current occurrence or else the first.
+fn evaluate<'v>(expr: &'v Expr, view: &View<'v>, current: Current) -> Result<Value<'v>, Unfit> {
+    let nil = (ValueKind::Empty, Cow::Borrowed(&[][..]));
+    Ok(match expr {
+        Expr::Literal(kind, content) => (*kind, Cow::Borrowed(content)),
+        Expr::Attribute(id) => {
+            let index = match current {
+                Some((own, index)) if own == *id => Some(index),
+                _ => view.list.with_key(*id).next(),
+            };
+            index.map_or(nil, |index| {
+                let item = &view.list.items[index];
+                (item.kind, Cow::Borrowed(view.list.bytes(view.buf, item.value)))
+            })
+        }
+        Expr::Text(number) => {
+            let text =
+                view.list.texts.iter().find(|text| text.number == *number && text.state != State::Deleted);
+            (
+                ValueKind::String,
+                Cow::Borrowed(text.map_or(&[][..], |text| view.list.bytes(view.buf, text.value))),
+            )
+        }
+        Expr::Captured(slot) => {
+            view.captured[*slot].first().map_or(nil, |(kind, content)| (*kind, Cow::Borrowed(&content[..])))
+        }
+        Expr::Sha256(inner) => {
+            let (ValueKind::String, content) = evaluate(inner, view, current)? else { return Err(Unfit) };
+            let mut hex = Vec::with_capacity(64);
+            put_sha256(&content, &mut hex);
+            (ValueKind::String, Cow::Owned(hex))
+        }
+        Expr::Concat(parts, delimiter) => {
+            let mut joined = Vec::new();
+            for (index, part) in parts.iter().enumerate() {
+                if index > 0 {
+                    joined.extend_from_slice(delimiter.as_bytes());
+                }
+                let (kind, content) = evaluate(part, view, current)?;
+                match kind {
+                    ValueKind::String => joined.extend_from_slice(&content),
+                    ValueKind::Empty => joined.extend_from_slice(b"<nil>"),
+                    kind => match value::number_text(kind, &content) {
+                        Some(text) => joined.extend_from_slice(text.as_bytes()),
+                        None => return Err(Unfit),
+                    },
+                }
+            }
+            (ValueKind::String, Cow::Owned(joined))
+        }
+    })
+}
+
+fn same(left: (ValueKind, &[u8]), right: (ValueKind, &[u8])) -> bool {
+    let number = |(kind, content): (ValueKind, &[u8])| match kind {
+        ValueKind::Int => value::varint(content).map(|(number, _)| number.cast_signed() as f64),
+        ValueKind::Double => content.try_into().ok().map(f64::from_le_bytes),
+        _ => None,
+    };
+    match (left.0, right.0) {
+        (ValueKind::Int, ValueKind::Double) | (ValueKind::Double, ValueKind::Int | ValueKind::Double) => {
+            number(left) == number(right)
+        }
+        (ValueKind::Int | ValueKind::Bool, kind) if kind == left.0 => {
+            value::varint(left.1).map(|(number, _)| number)
+                == value::varint(right.1).map(|(number, _)| number)
+        }
+        _ => left == right,
+    }
+}

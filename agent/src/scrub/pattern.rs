@@ -1,0 +1,217 @@
+//! Patterns in Go's dialect, compiled; replacement templates in Go's `Expand` syntax.
+
+use regex_automata::{
+    Input,
+    meta::{self, Cache, Regex},
+    util::{captures::Captures, iter::Searcher},
+};
+
+use crate::config::{ConfigError, Located, Location};
+
+mod class;
+pub(super) mod gate;
+mod go;
+mod window;
+
+/// Bound on one pattern's compiled size. A count of 1000 on a class fits; one that does not is refused at start.
+const COMPILED_LIMIT: usize = 16 << 20;
+/// Bound on what one pattern's lazy automaton may use in one thread.
+const CACHE_LIMIT: usize = 4 << 20;
+
+/// One compiled pattern.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    regex: Regex,
+    groups: Vec<Option<String>>,
+    /// What every match contains; empty when nothing useful can be said.
+    pub(super) windows: Vec<window::Window>,
+}
+
+/// What the patterns of a plan need to search, in one thread.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    caches: Vec<Cache>,
+    slots: Vec<Captures>,
+}
+
+/// All patterns of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Patterns {
+    list: Vec<Pattern>,
+}
+
+/// Which pattern of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PatternId(u32);
+
+impl Patterns {
+    /// Compiles a pattern of the configuration.
+    pub(super) fn add(&mut self, pattern: &Located<String>) -> Result<PatternId, ConfigError> {
+        self.compile(&pattern.value, &pattern.at)
+    }
+
+    /// Compiles a pattern found at `at`.
+    pub(super) fn compile(&mut self, pattern: &str, at: &Location) -> Result<PatternId, ConfigError> {
+        let bad = |message: String| ConfigError { at: at.clone(), message };
+        let parsed = go::parse(pattern).map_err(|error| bad(format!("not a pattern of RE2: {error}")))?;
+        let config = meta::Config::new()
+            .nfa_size_limit(Some(COMPILED_LIMIT))
+            .onepass_size_limit(Some(COMPILED_LIMIT))
+            .hybrid_cache_capacity(CACHE_LIMIT);
+        let regex = Regex::builder().configure(config).build_from_hir(&parsed.hir).map_err(|_| {
+            bad(format!("the pattern compiles to more than {} MiB; use smaller counts", COMPILED_LIMIT >> 20))
+        })?;
+        self.list.push(Pattern { regex, groups: parsed.groups, windows: window::required(&parsed.hir) });
+        Ok(PatternId(self.list.len() as u32 - 1))
+    }
+
+    /// The pattern itself.
+    pub(super) fn get(&self, id: PatternId) -> &Pattern {
+        &self.list[id.0 as usize]
+    }
+
+    /// Search state for one thread.
+    pub(super) fn caches(&self) -> Caches {
+        Caches {
+            caches: self.list.iter().map(|pattern| pattern.regex.create_cache()).collect(),
+            slots: self.list.iter().map(|pattern| pattern.regex.create_captures()).collect(),
+        }
+    }
+
+    /// Whether it matches anywhere.
+    pub(super) fn is_match(&self, id: PatternId, caches: &mut Caches, text: &[u8]) -> bool {
+        let input = Input::new(text).earliest(true);
+        self.get(id).regex.search_half_with(&mut caches.caches[id.0 as usize], &input).is_some()
+    }
+
+    /// Appends `text` to `out` with every match replaced. `false`, and nothing appended, where nothing matches.
+    pub(super) fn replace(
+        &self,
+        id: PatternId,
+        caches: &mut Caches,
+        text: &[u8],
+        template: &Template,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        self.replace_each(id, caches, text, template.captures, out, |captures, out| {
+            template.expand(captures, text, out);
+        })
+    }
+
+    /// As [`Self::replace`], with what `write` appends for each match. Groups are found only if `groups` says so.
+    pub(super) fn replace_each(
+        &self,
+        id: PatternId,
+        caches: &mut Caches,
+        text: &[u8],
+        groups: bool,
+        out: &mut Vec<u8>,
+        mut write: impl FnMut(&Captures, &mut Vec<u8>),
+    ) -> bool {
+        let regex = &self.get(id).regex;
+        let cache = &mut caches.caches[id.0 as usize];
+        let captures = &mut caches.slots[id.0 as usize];
+        let mut searcher = Searcher::new(Input::new(text));
+        let mut copied = 0;
+        let mut found = false;
+        while let Some(range) = searcher.advance(|input| {
+            if groups {
+                regex.search_captures_with(cache, input, captures);
+                Ok(captures.get_match())
+            } else {
+                Ok(regex.search_with(cache, input))
+            }
+        }) {
+            found = true;
+            out.extend_from_slice(&text[copied..range.start()]);
+            copied = range.end();
+            write(captures, out);
+        }
+        if found {
+            out.extend_from_slice(&text[copied..]);
+        }
+        found
+    }
+}
+
+/// A replacement: `$1`, `${1}`, `$name`, `${name}`, `$$`. As in Go, `$1x` is the group named `1x`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Template {
+    parts: Vec<TemplatePart>,
+    captures: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum TemplatePart {
+    Text(Box<[u8]>),
+    Group(usize),
+}
+
+impl Template {
+    /// Text that stands for itself.
+    pub(super) fn literal(text: &str) -> Self {
+        Self { parts: vec![TemplatePart::Text(text.as_bytes().into())], captures: false }
+    }
+
+    /// Reads a template for a pattern. A group that the pattern has not is empty, and a `$` before anything but a
+    /// name is a `$`, both as in Go.
+    pub(super) fn parse(template: &str, pattern: &Pattern) -> Self {
+        let mut parts = Vec::new();
+        let mut text = String::new();
+        let mut rest = template;
+        while let Some((before, after)) = rest.split_once('$') {
+            text.push_str(before);
+            if let Some(after) = after.strip_prefix('$') {
+                text.push('$');
+                rest = after;
+            } else if let Some((name, after)) = reference(after) {
+                rest = after;
+                if let Some(index) = pattern.group(name) {
+                    parts.push(TemplatePart::Text(std::mem::take(&mut text).into_bytes().into()));
+                    parts.push(TemplatePart::Group(index));
+                }
+            } else {
+                text.push('$');
+                rest = after;
+            }
+        }
+        text.push_str(rest);
+        parts.push(TemplatePart::Text(text.into_bytes().into()));
+        parts.retain(|part| !matches!(part, TemplatePart::Text(text) if text.is_empty()));
+        let captures = parts.iter().any(|part| matches!(part, TemplatePart::Group(_)));
+        Self { parts, captures }
+    }
+
+    pub(super) fn expand(&self, captures: &Captures, text: &[u8], out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                TemplatePart::Text(text) => out.extend_from_slice(text),
+                TemplatePart::Group(index) => {
+                    if let Some(span) = captures.get_group(*index) {
+                        out.extend_from_slice(&text[span.start..span.end]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The name after a `$`, and what follows it.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let word = |c: char| c == '_' || c.is_alphanumeric();
+    if let Some(braced) = text.strip_prefix('{') {
+        let (name, after) = braced.split_once('}')?;
+        return (!name.is_empty() && name.chars().all(word)).then_some((name, after));
+    }
+    let end = text.find(|c| !word(c)).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+impl Pattern {
+    fn group(&self, name: &str) -> Option<usize> {
+        if name.bytes().all(|b| b.is_ascii_digit()) {
+            return name.parse().ok().filter(|index| *index < self.groups.len());
+        }
+        self.groups.iter().position(|group| group.as_deref() == Some(name))
+    }
+}

@@ -1,0 +1,227 @@
+//! The plan: compiled once, applied to every batch.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    config::{Component, ConfigError, processors::Processor},
+    origin::Origin,
+    otlp::{
+        Batch, Refusal, RefusalKind,
+        edit::Edits,
+        walk::{self, Kind, Limits, Part, Rewrite},
+    },
+};
+
+use super::{
+    builder::{Builder, KINDS, Step, slot},
+    keys::Keys,
+    list::List,
+    metrics::{CLAIMS, Handles, Tally, UNKNOWN_FIELDS},
+    pattern::{Caches, Patterns, gate::Gate},
+    redact::Redactor,
+    run::{Captured, Run},
+    stamp,
+};
+
+/// Adjacent scrubbing processors as one: a batch is walked once and written at most once.
+///
+/// A plan without processors checks a request and strips unknown fields; so every pipeline has one.
+pub struct Plan {
+    id: u64,
+    patterns: Patterns,
+    keys: Keys,
+    gate: Gate,
+    steps: [Vec<Step>; KINDS.len()],
+    redactors: Vec<Redactor>,
+    captures: usize,
+    handles: Vec<Handles>,
+    claims: [prometheus::IntCounter; stamp::CLAIMS],
+    unknown_fields: prometheus::IntCounter,
+    limits: Limits,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("steps", &self.steps.iter().map(Vec::len).sum::<usize>())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one thread needs to apply plans; reused from batch to batch. It follows whatever plan it is used with.
+#[derive(Debug, Default)]
+pub struct PlanScratch {
+    plan: u64,
+    walk: walk::Scratch,
+    edits: Edits,
+    work: Work,
+}
+
+/// The part of the scratch that the steps use.
+#[derive(Debug, Default)]
+struct Work {
+    caches: Caches,
+    list: List,
+    out: Vec<u8>,
+    tally: Vec<Tally>,
+    captured: Vec<Captured>,
+    claims: [u64; stamp::CLAIMS],
+}
+
+static NEXT_PLAN: AtomicU64 = AtomicU64::new(1);
+
+impl Plan {
+    /// Compiles processors into a plan that does what they do one after the other.
+    ///
+    /// With `stamp`, every resource first gets the batch's origin in place of what the sender claims. A pattern or
+    /// a statement that can't be compiled is an error at its place in the configuration.
+    pub fn compile(processors: &[&Component<Processor>], stamp: bool) -> Result<Self, ConfigError> {
+        let mut builder = Builder::default();
+        if stamp {
+            builder.stamp();
+        }
+        for component in processors {
+            builder.processor(component)?;
+        }
+        let Builder { patterns, keys, gate, steps, redactors, captures, handles } = builder;
+        Ok(Self {
+            id: NEXT_PLAN.fetch_add(1, Ordering::Relaxed),
+            patterns,
+            keys,
+            gate,
+            steps,
+            redactors,
+            captures,
+            handles,
+            claims: stamp::NAMES.map(|name| CLAIMS.with_label_values(&[name])),
+            unknown_fields: UNKNOWN_FIELDS.with_label_values(&[] as &[&str]),
+            limits: Limits::default(),
+        })
+    }
+
+    /// Checks a batch and makes the plan's edits. Without any, the result holds the same bytes.
+    ///
+    /// Refuses what is not a well-formed request, and what a statement under `error_mode: propagate` can't handle.
+    pub fn apply(&self, batch: Batch, scratch: &mut PlanScratch) -> Result<Batch, Refusal> {
+        self.adopt(scratch);
+        let PlanScratch { walk: walk_scratch, edits, work, .. } = scratch;
+        let mut rewriter =
+            Rewriter { plan: self, work, origin: batch.context.origin.as_deref(), refused: false };
+        let walked = walk::walk(&batch.data, &self.limits, walk_scratch, &mut rewriter, edits);
+        let refused = rewriter.refused;
+        let summary = walked.map_err(|malformed| Refusal {
+            kind: match malformed.what {
+                walk::What::Bytes | walk::What::Spans => RefusalKind::TooLarge,
+                _ => RefusalKind::Malformed,
+            },
+            cause: malformed.what.cause(),
+            message: malformed.to_string(),
+        });
+        self.count(work, summary.as_ref().map_or(0, |summary| summary.spans));
+        let summary = summary?;
+        if summary.unknown_fields > 0 {
+            self.unknown_fields.inc_by(u64::from(summary.unknown_fields));
+        }
+        if refused {
+            return Err(Refusal {
+                kind: RefusalKind::Permanent,
+                cause: "statement_failed",
+                message:
+                    "a transform statement could not handle a value, and its error_mode is propagate; send \
+                          the attribute as a string, or ask the operator for another error_mode"
+                        .into(),
+            });
+        }
+        Ok(Batch { data: edits.apply(&batch.data), spans: summary.spans, context: batch.context })
+    }
+
+    /// Makes the scratch fit this plan.
+    fn adopt(&self, scratch: &mut PlanScratch) {
+        if scratch.plan == self.id {
+            return;
+        }
+        scratch.plan = self.id;
+        scratch.work.caches = self.patterns.caches();
+        scratch.work.tally = vec![Tally::default(); self.handles.len()];
+        scratch.work.captured = vec![Captured::default(); self.captures];
+    }
+
+    fn count(&self, work: &mut Work, spans: u32) {
+        for (handles, tally) in self.handles.iter().zip(&mut work.tally) {
+            handles.add(tally, u64::from(spans));
+            *tally = Tally::default();
+        }
+        for (counter, count) in self.claims.iter().zip(&mut work.claims) {
+            if *count > 0 {
+                counter.inc_by(std::mem::take(count));
+            }
+        }
+    }
+}
+
+struct Rewriter<'a> {
+    plan: &'a Plan,
+    work: &'a mut Work,
+    origin: Option<&'a Origin>,
+    refused: bool,
+}
+
+impl Rewrite for Rewriter<'_> {
+    fn part(&mut self, part: &Part<'_>, edits: &mut Edits) {
+        let steps = &self.plan.steps[slot(part.kind)];
+        if steps.is_empty()
+            || part.attributes.is_empty()
+                && part.texts.is_empty()
+                && part.kind != Kind::Resource
+                && !adds(steps)
+        {
+            return;
+        }
+        let Work { caches, list, out, tally, captured, claims } = &mut *self.work;
+        list.load(part, &self.plan.keys);
+        let mut run = Run {
+            buf: part.buf,
+            patterns: &self.plan.patterns,
+            keys: &self.plan.keys,
+            gate: &self.plan.gate,
+            caches,
+            list,
+            out,
+            tally,
+            captured,
+            origin: self.origin,
+            claims,
+            clean: self.plan.gate.hits(hull(part)).none(),
+            refused: false,
+        };
+        for step in steps {
+            step.run(part.kind, &self.plan.redactors, &mut run);
+        }
+        self.refused |= run.refused;
+        run.list.emit(part, edits);
+    }
+}
+
+/// Whether a step may add something to a message that has nothing.
+fn adds(steps: &[Step]) -> bool {
+    steps.iter().any(|step| !matches!(step, Step::Redact(_)))
+}
+
+/// The bytes of the request that hold all attributes and texts of a message. Other fields may lie between them,
+/// which costs time and can only make the gate more careful.
+fn hull<'b>(part: &Part<'b>) -> &'b [u8] {
+    let slices = part
+        .attributes
+        .iter()
+        .map(|attribute| attribute.field)
+        .chain(part.texts.iter().map(|text| text.field));
+    let (start, end) =
+        slices.fold((u32::MAX, 0), |(start, end), slice| (start.min(slice.start), end.max(slice.end)));
+    if start < end { &part.buf[start as usize..end as usize] } else { &[] }
+}
+
+#[cfg(test)]
+mod tests;

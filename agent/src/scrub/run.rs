@@ -1,0 +1,79 @@
+//! What the steps of a plan share while they work on one message.
+
+use crate::{origin::Origin, otlp::walk::ValueKind};
+
+use super::{
+    keys::{KeyId, Keys},
+    list::{List, State},
+    metrics::Tally,
+    pattern::{Caches, Patterns, gate::Gate},
+};
+
+/// A resource attribute remembered for the spans below: the values of all its occurrences.
+pub(super) type Captured = Vec<(ValueKind, Vec<u8>)>;
+
+/// One message at work.
+pub(super) struct Run<'a> {
+    /// The whole request.
+    pub(super) buf: &'a [u8],
+    /// The plan's patterns.
+    pub(super) patterns: &'a Patterns,
+    /// The plan's keys.
+    pub(super) keys: &'a Keys,
+    /// The plan's gate, for the patterns that look everywhere.
+    pub(super) gate: &'a Gate,
+    /// Search state.
+    pub(super) caches: &'a mut Caches,
+    /// The message.
+    pub(super) list: &'a mut List,
+    /// A text that is being made.
+    pub(super) out: &'a mut Vec<u8>,
+    /// By processor.
+    pub(super) tally: &'a mut [Tally],
+    /// By slot.
+    pub(super) captured: &'a mut Vec<Captured>,
+    /// The sender, where it is known.
+    pub(super) origin: Option<&'a Origin>,
+    /// Lies about identity, by attribute.
+    pub(super) claims: &'a mut [u64; super::stamp::CLAIMS],
+    /// The message as it came has no text that a gated pattern could match.
+    pub(super) clean: bool,
+    /// A statement failed under `error_mode: propagate`.
+    pub(super) refused: bool,
+}
+
+impl Run<'_> {
+    /// Gives every occurrence of a key this value, or adds it. True where something changed.
+    pub(super) fn upsert(
+        &mut self,
+        id: KeyId,
+        name: &str,
+        kind: ValueKind,
+        content: &[u8],
+        ours: bool,
+    ) -> bool {
+        let (mut found, mut changed) = (false, false);
+        for index in 0..self.list.items.len() {
+            if self.is(index, id, name) {
+                found = true;
+                changed |= self.list.set(self.buf, index, kind, content);
+                self.list.items[index].stamped |= ours;
+            }
+        }
+        if !found {
+            self.list.push(id, name.as_bytes(), kind, content, ours);
+        }
+        changed || !found
+    }
+
+    /// Whether an attribute is still there and has this key, which may be one that the plan does not know.
+    fn is(&self, index: usize, id: KeyId, name: &str) -> bool {
+        let item = &self.list.items[index];
+        let same = if id == KeyId::UNKNOWN {
+            self.list.bytes(self.buf, item.key) == name.as_bytes()
+        } else {
+            item.id == id
+        };
+        same && item.state != State::Deleted
+    }
+}
