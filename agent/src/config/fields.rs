@@ -123,6 +123,11 @@ impl<'a> Fields<'a> {
         self.report.warn(found.map_or(self.at, |(_, node)| &node.at), message);
     }
 
+    /// Where a key stands, or the mapping where it is missing.
+    fn key_at(&self, key: &str) -> &'a Location {
+        self.entries.iter().find(|(name, _)| name.name == key).map_or(self.at, |(name, _)| &name.at)
+    }
+
     /// Text, at its place.
     pub fn located(&mut self, key: &'static str) -> Option<Located<String>> {
         let node = self.get(key)?;
@@ -175,13 +180,11 @@ impl<'a> Fields<'a> {
     pub fn unsigned<T: TryFrom<u64>>(&mut self, key: &'static str) -> Option<T> {
         let node = self.get(key)?;
         let number = scalars::unsigned(self.report, node)?;
-        match T::try_from(number) {
-            Ok(number) => Some(number),
-            Err(_) => {
-                self.report.error(&node.at, format!("{number} is too large"));
-                None
-            }
+        let converted = T::try_from(number).ok();
+        if converted.is_none() {
+            self.report.error(&node.at, format!("{number} is too large"));
         }
+        converted
     }
 
     /// A number.
@@ -203,13 +206,11 @@ impl<'a> Fields<'a> {
     }
 
     /// Keys that the Collector knows and that are not built here yet. Written out as their neutral value
-    /// (`false`, `""`, `0`, nothing, an empty list or mapping, `enabled: false`) they change nothing and pass.
+    /// (`false`, `""`, `0`, nothing, an empty list or mapping, `enabled: false`, parts that are all so) they change nothing and pass.
     pub fn not_built(&mut self, keys: &[&'static str]) {
         for key in keys {
-            if let Some(node) = self.get(key)
-                && !is_neutral(node)
-            {
-                self.report.error(&node.at, format!("`{key}` is known but not built yet"));
+            if self.get(key).is_some_and(|node| !is_neutral(node)) {
+                self.report.error(self.key_at(key), format!("`{key}` is known but not built yet"));
             }
         }
     }
@@ -217,8 +218,9 @@ impl<'a> Fields<'a> {
     /// Keys that are accepted though they mean nothing here: one warning each, with the reason.
     pub fn ignored(&mut self, keys: &[&'static str], reason: &str) {
         for key in keys {
-            if let Some(node) = self.get(key) {
-                self.report.warn(&node.at, format!("`{key}` is accepted but has no effect: {reason}"));
+            if self.get(key).is_some() {
+                self.report
+                    .warn(self.key_at(key), format!("`{key}` is accepted but has no effect: {reason}"));
             }
         }
     }
@@ -241,9 +243,16 @@ fn is_neutral(node: &Node) -> bool {
         Value::Null => true,
         Value::Scalar(scalar) => matches!(scalar.text.as_str(), "" | "false" | "0" | "0s"),
         Value::Seq(items) => items.is_empty(),
-        Value::Map(entries) => {
-            entries.iter().all(|(_, value)| is_neutral(value))
-                || entries.iter().any(|(key, value)| key.name == "enabled" && is_neutral(value))
-        }
+        Value::Map(entries) => entries.iter().all(|(_, part)| is_disabled(part)) || is_disabled(node),
+    }
+}
+
+/// Whether a mapping has `enabled: false`.
+fn is_disabled(node: &Node) -> bool {
+    match &node.value {
+        Value::Map(entries) => entries.iter().any(|(key, value)| {
+            key.name == "enabled" && matches!(&value.value, Value::Scalar(scalar) if scalar.text == "false")
+        }),
+        _ => false,
     }
 }

@@ -117,7 +117,7 @@ pub enum ErrorMode {
 pub struct StatementGroup {
     /// `context: span` and the like, the older form; absent: the paths say it.
     pub context: Option<Located<String>>,
-    /// ORed; empty: always.
+    /// Any of them; empty: always.
     pub conditions: Vec<Located<String>>,
     /// In order.
     pub statements: Vec<Located<String>>,

@@ -3,7 +3,7 @@
 use super::{
     Component, ComponentId, Config, Errors, Location,
     fields::{Fields, Report},
-    yaml::{Key, Node},
+    yaml::{Key, Node, Value},
 };
 
 mod checks;
@@ -43,9 +43,13 @@ fn sections(report: &Report, root: &Node) -> Option<Config> {
     }
     let mut fields = Fields::new(report, root);
     let receivers = components(&mut fields, "receivers", Section::Receivers, receivers::read);
-    let processors = components(&mut fields, "processors", Section::Processors, processors::read);
+    let processors = components(&mut fields, "processors", Section::Processors, |kind, fields| {
+        Some(processors::read(kind, fields))
+    });
     let exporters = components(&mut fields, "exporters", Section::Exporters, exporters::read);
-    let extensions = components(&mut fields, "extensions", Section::Extensions, extensions::read);
+    let extensions = components(&mut fields, "extensions", Section::Extensions, |kind, fields| {
+        Some(extensions::read(kind, fields))
+    });
     fields.not_built(&["connectors"]);
     let Some(service) = fields.table("service") else {
         fields.error("`service` is required: without pipelines nothing runs");
@@ -71,10 +75,14 @@ fn sections(report: &Report, root: &Node) -> Option<Config> {
     Some(config)
 }
 
-/// The ids that a section defines, whether or not their configuration could be read.
-fn ids(fields: &mut Fields<'_>, section: &'static str) -> Vec<String> {
-    let Some(mut section) = fields.table(section) else { return Vec::new() };
-    section.entries().iter().map(|(key, _)| key.name.clone()).collect()
+/// The ids that a section defines, whether or not their configuration could be read; `None` where the section
+/// itself could not.
+fn ids(fields: &mut Fields<'_>, section: &'static str) -> Option<Vec<String>> {
+    match fields.get(section).map(|node| &node.value) {
+        None => Some(Vec::new()),
+        Some(Value::Map(entries)) => Some(entries.iter().map(|(key, _)| key.name.clone()).collect()),
+        Some(_) => None,
+    }
 }
 
 /// Reads every component of a section with its type's reader.

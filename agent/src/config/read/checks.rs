@@ -10,18 +10,18 @@ use crate::config::{
     receivers::Receiver,
 };
 
-/// The ids that each section defines.
+/// The ids that each section defines; `None` where that is not known, so that nothing is said about references.
 pub(super) struct Defined {
-    pub(super) receivers: Vec<String>,
-    pub(super) processors: Vec<String>,
-    pub(super) exporters: Vec<String>,
-    pub(super) extensions: Vec<String>,
+    pub(super) receivers: Option<Vec<String>>,
+    pub(super) processors: Option<Vec<String>>,
+    pub(super) exporters: Option<Vec<String>>,
+    pub(super) extensions: Option<Vec<String>>,
 }
 
 /// Every reference of the service must be defined, and be there once.
 pub(super) fn references(report: &Report, service: &Read, defined: &Defined) {
-    check(report, "extension", "extensions", &service.extensions, &defined.extensions);
-    for id in &defined.extensions {
+    check(report, "extension", "extensions", &service.extensions, defined.extensions.as_deref());
+    for id in defined.extensions.iter().flatten() {
         let enabled = service.extensions.iter().any(|extension| extension.value == *id);
         if !enabled {
             report.warn(
@@ -31,16 +31,17 @@ pub(super) fn references(report: &Report, service: &Read, defined: &Defined) {
         }
     }
     for pipeline in &service.pipelines {
-        check(report, "receiver", "receivers", &pipeline.receivers, &defined.receivers);
-        check(report, "processor", "processors", &pipeline.processors, &defined.processors);
-        check(report, "exporter", "exporters", &pipeline.exporters, &defined.exporters);
+        check(report, "receiver", "receivers", &pipeline.receivers, defined.receivers.as_deref());
+        check(report, "processor", "processors", &pipeline.processors, defined.processors.as_deref());
+        check(report, "exporter", "exporters", &pipeline.exporters, defined.exporters.as_deref());
         needed(report, &pipeline.at, "receivers", &pipeline.receivers);
         needed(report, &pipeline.at, "exporters", &pipeline.exporters);
         one_sampler(report, &pipeline.processors);
     }
 }
 
-fn check(report: &Report, what: &str, section: &str, names: &[Located<String>], defined: &[String]) {
+fn check(report: &Report, what: &str, section: &str, names: &[Located<String>], defined: Option<&[String]>) {
+    let Some(defined) = defined else { return };
     let known: Vec<&str> = defined.iter().map(String::as_str).collect();
     let mut seen = HashSet::new();
     for name in names {

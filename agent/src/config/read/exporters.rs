@@ -160,7 +160,7 @@ fn headers(fields: &mut Fields<'_>) -> Vec<(String, String)> {
             }
             // The value itself may be a secret: it is not shown.
             (Ok(_), Some(_)) => {
-                report.error(&name.at, "the value has characters that no header may have (a line end?)")
+                report.error(&name.at, "the value has characters that no header may have (a line end?)");
             }
         }
     }
@@ -174,7 +174,7 @@ fn retry(fields: &mut Fields<'_>) -> Retry {
         randomization_factor: 0.5,
         multiplier: 1.5,
         max_interval: Duration::from_secs(30),
-        max_elapsed_time: Duration::from_secs(300),
+        max_elapsed_time: Duration::from_mins(5),
     };
     let Some(mut fields) = fields.table("retry_on_failure") else { return default };
     let retry = Retry {

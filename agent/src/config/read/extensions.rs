@@ -9,10 +9,10 @@ use crate::config::{
     yaml::Value,
 };
 
-pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Option<Extension> {
+pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Extension {
     match kind {
-        "origin" => Some(Extension::Origin(origin(fields))),
-        _ => Some(health_check(fields)),
+        "origin" => Extension::Origin(origin(fields)),
+        _ => health_check(fields),
     }
 }
 

@@ -8,16 +8,16 @@ use crate::config::{
     processors::{BatchProcessor, MemoryLimiter, Processor},
 };
 
-pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Option<Processor> {
+pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Processor {
     match kind {
-        "memory_limiter" => Some(Processor::MemoryLimiter(memory_limiter(fields))),
-        "batch" => Some(Processor::Batch(batch(fields))),
-        "redaction" => Some(Processor::Redaction(scrubbing::redaction::read(fields))),
-        "transform" => Some(Processor::Transform(scrubbing::transform::read(fields))),
-        "attributes" => Some(Processor::Attributes(scrubbing::actions::attributes(fields))),
-        "resource" => Some(Processor::Resource(scrubbing::actions::resource(fields))),
-        "k8sattributes" => Some(Processor::K8sAttributes(k8s_attributes::read(fields))),
-        _ => Some(Processor::TailSampling(tail_sampling::read(fields))),
+        "memory_limiter" => Processor::MemoryLimiter(memory_limiter(fields)),
+        "batch" => Processor::Batch(batch(fields)),
+        "redaction" => Processor::Redaction(scrubbing::redaction::read(fields)),
+        "transform" => Processor::Transform(scrubbing::transform::read(fields)),
+        "attributes" => Processor::Attributes(scrubbing::actions::attributes(fields)),
+        "resource" => Processor::Resource(scrubbing::actions::resource(fields)),
+        "k8sattributes" => Processor::K8sAttributes(k8s_attributes::read(fields)),
+        _ => Processor::TailSampling(tail_sampling::read(fields)),
     }
 }
 

@@ -86,7 +86,7 @@ fn keepalive(mut fields: Fields<'_>) -> Keepalive {
 }
 
 fn http(mut fields: Fields<'_>) -> HttpServer {
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     let server = HttpServer {
         endpoint: endpoint::listen(&mut fields, "localhost:4318"),
         tls: tls::server(&mut fields),

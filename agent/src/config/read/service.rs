@@ -143,10 +143,22 @@ fn reader(fields: &mut Fields<'_>) -> Option<String> {
         fields.error_at("readers", "more than one reader is known but not built yet");
     }
     let mut reader = Fields::new(report, readers.first()?);
-    reader.not_built(&["periodic"]);
-    let mut pull = reader.table("pull")?;
-    let mut exporter = pull.table("exporter")?;
-    let mut prometheus = exporter.table("prometheus")?;
+    if reader.present("periodic").is_some() {
+        reader.error_at("periodic", "`periodic` is known but not built yet; `pull` is");
+        return None;
+    }
+    let Some(mut pull) = reader.table("pull") else {
+        reader.error("`pull` is required: `pull: {exporter: {prometheus: {host: localhost, port: 8888}}}`");
+        return None;
+    };
+    let Some(mut exporter) = pull.table("exporter") else {
+        pull.error("`exporter` is required, with `prometheus`");
+        return None;
+    };
+    let Some(mut prometheus) = exporter.table("prometheus") else {
+        exporter.error("`prometheus` is required, with `host` and `port`");
+        return None;
+    };
     let host = prometheus.string("host").unwrap_or_else(|| "localhost".to_owned());
     let port: u16 = prometheus.unsigned("port").unwrap_or(8888);
     prometheus.ignored(

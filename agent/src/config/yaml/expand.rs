@@ -106,7 +106,7 @@ impl<'e> Expander<'e> {
                     self.charge(text.len())?;
                     Ok(self.retype(text, at))
                 }
-                Replacement::File { path, text } => self.include(&path, text, at),
+                Replacement::File { path, text } => self.include(&path, &text, at),
             };
         }
         let text = self.embedded(&scalar.text)?;
@@ -126,13 +126,13 @@ impl<'e> Expander<'e> {
         }
     }
 
-    fn include(&mut self, path: &str, text: String, at: &Location) -> Result<Node, String> {
+    fn include(&mut self, path: &str, text: &str, at: &Location) -> Result<Node, String> {
         if self.depth == MAX_INCLUDES {
             return Err(format!("`${{file:{path}}}`: more than {MAX_INCLUDES} files within files"));
         }
         self.charge(text.len())?;
         let file: Arc<str> = path.into();
-        match parse_raw(&text, &file) {
+        match parse_raw(text, &file) {
             Ok(Raw { value: RawValue::Scalar(_), .. }) | Err(_) => {
                 let text = text.trim_end_matches(['\n', '\r']).to_owned();
                 Ok(typed(Scalar { text, plain: true }, at.clone()))

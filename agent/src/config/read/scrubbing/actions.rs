@@ -114,23 +114,18 @@ fn literal(fields: &Fields<'_>, node: &Node) -> Option<Literal> {
     if !scalar.plain {
         return Some(Literal::String(text.to_owned()));
     }
-    Some(match text {
-        "true" | "True" | "TRUE" => Literal::Bool(true),
-        "false" | "False" | "FALSE" => Literal::Bool(false),
-        _ => match integer(text) {
-            Some(number) => match i64::try_from(number) {
-                Ok(number) => Literal::Int(number),
-                Err(_) => {
-                    fields
-                        .report()
-                        .error(&node.at, "does not fit into 64 bits; quote it to make it a string");
-                    return None;
-                }
-            },
-            None => match decimal(text).filter(|number| number.is_finite()) {
-                Some(number) => Literal::Double(number),
-                None => Literal::String(text.to_owned()),
-            },
-        },
-    })
+    match text {
+        "true" | "True" | "TRUE" => return Some(Literal::Bool(true)),
+        "false" | "False" | "FALSE" => return Some(Literal::Bool(false)),
+        _ => {}
+    }
+    if let Some(number) = integer(text) {
+        let number = i64::try_from(number).ok();
+        if number.is_none() {
+            fields.report().error(&node.at, "does not fit into 64 bits; quote it to make it a string");
+        }
+        return number.map(Literal::Int);
+    }
+    let double = decimal(text).filter(|number| number.is_finite());
+    Some(double.map_or_else(|| Literal::String(text.to_owned()), Literal::Double))
 }
