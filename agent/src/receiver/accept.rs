@@ -1,0 +1,182 @@
+//! Accepting: origin first, then a task for the connection.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Endpoint, Limits, Protocol, ReceiverError, Shutdown, Transport, Upstream, Worker, connection,
+    metrics::Meters,
+};
+use crate::{config::receivers::Keepalive, origin::Origin, telemetry::Cause};
+
+/// How long to wait after the system refuses to accept, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// At most one warning a listener in this time; the counters have them all.
+const WARN_EVERY_MILLIS: u64 = 10_000;
+
+/// What all connections of one protocol on one worker share.
+pub(super) struct Service {
+    pub(super) receiver: Arc<str>,
+    pub(super) transport: Transport,
+    pub(super) protocol: Protocol,
+    pub(super) keepalive: Keepalive,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) upstream: Upstream,
+    pub(super) meters: Meters,
+    started: Instant,
+    /// Milliseconds after `started`, plus one; 0: never.
+    warned: AtomicU64,
+}
+
+impl Service {
+    /// Counts a connection that never got as far as a request, or broke its protocol, and says so now and then.
+    pub(super) fn refuse_connection(&self, origin: &Origin, cause: Cause, detail: &str) {
+        self.meters.refuse_connection(cause);
+        let now = self.started.elapsed().as_millis() as u64 + 1;
+        let last = self.warned.load(Ordering::Relaxed);
+        if last != 0 && now - last < WARN_EVERY_MILLIS {
+            return;
+        }
+        self.warned.store(now, Ordering::Relaxed);
+        let pod = origin.pod.as_deref();
+        tracing::warn!(
+            receiver = &*self.receiver,
+            transport = self.transport.as_str(),
+            peer = %origin.peer,
+            evidence = origin.evidence.as_str(),
+            pod = pod.map(|p| p.name.as_str()),
+            namespace = pod.map(|p| p.namespace.as_str()),
+            cause,
+            "connection refused: {detail}"
+        );
+    }
+}
+
+impl Worker {
+    /// Serves until `shutdown`, then drains: it stops accepting, tells clients to go elsewhere, finishes what is
+    /// in flight, and cuts at the deadline what is still open. Runs on a current-thread runtime with I/O and time
+    /// enabled.
+    pub async fn serve(self, upstream: Upstream, shutdown: Shutdown) -> Result<(), ReceiverError> {
+        let mut loops = Vec::new();
+        for (endpoint, listener) in self.listeners {
+            let listener = TcpListener::from_std(listener).map_err(ReceiverError::Runtime)?;
+            let Endpoint { transport, protocol, tls, keepalive } = endpoint;
+            let service = Service {
+                receiver: Arc::clone(&self.id),
+                transport,
+                protocol,
+                keepalive,
+                tls: tls.map(TlsAcceptor::from),
+                limits: Arc::clone(&self.limits),
+                upstream: upstream.clone(),
+                meters: Meters::new(&self.id, transport),
+                started: Instant::now(),
+                warned: AtomicU64::new(0),
+            };
+            let open = Arc::clone(&self.connections);
+            loops.push(accept_loop(Arc::new(service), listener, open, shutdown.clone()));
+        }
+        try_join_all(loops).await.map(drop)
+    }
+}
+
+async fn accept_loop(
+    service: Arc<Service>,
+    listener: TcpListener,
+    open: Arc<AtomicUsize>,
+    mut shutdown: Shutdown,
+) -> Result<(), ReceiverError> {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = shutdown.requested() => break,
+            Some(ended) = tasks.join_next() => report_panic(&service, ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let origin = service.upstream.origins.origin(stream.as_fd(), peer);
+                    service.meters.connection(origin.evidence);
+                    if let Some(place) = Place::take(&open, &service) {
+                        tasks.spawn(serve(Arc::clone(&service), stream, origin, place, shutdown.clone()));
+                    } else {
+                        let detail = "too many connections are open; use fewer, or one collector a node";
+                        service.refuse_connection(&origin, "connection_limit", detail);
+                    }
+                }
+                Err(error) => accept_failed(&service, &error).await,
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = tasks.join_next().await {
+        report_panic(&service, ended);
+    }
+    Ok(())
+}
+
+async fn serve(
+    service: Arc<Service>,
+    stream: TcpStream,
+    origin: Arc<Origin>,
+    place: Place,
+    shutdown: Shutdown,
+) {
+    connection::serve(service, stream, origin, shutdown).await;
+    drop(place);
+}
+
+fn report_panic(service: &Service, ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err() {
+        service.meters.refuse_connection("panic");
+        tracing::error!(receiver = &*service.receiver, "a connection's task panicked; this is a bug of ours");
+    }
+}
+
+async fn accept_failed(service: &Service, error: &io::Error) {
+    // The peer was gone before we got to it.
+    if error.kind() == io::ErrorKind::ConnectionAborted {
+        return;
+    }
+    service.meters.refuse_connection("accept");
+    tracing::error!(receiver = &*service.receiver, %error, "cannot accept; raise the limit of open files?");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// A place among the connections that may be open.
+struct Place {
+    open: Arc<AtomicUsize>,
+    service: Arc<Service>,
+}
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>, service: &Arc<Service>) -> Option<Self> {
+        let before = open.fetch_add(1, Ordering::Relaxed);
+        let place = Self { open: Arc::clone(open), service: Arc::clone(service) };
+        service.meters.open.inc();
+        (before < service.limits.connections).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.service.meters.open.dec();
+    }
+}

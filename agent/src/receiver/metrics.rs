@@ -1,0 +1,110 @@
+//! What the receiver counts.
+
+#![forbid(unsafe_code)]
+
+use std::sync::LazyLock;
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::Transport;
+use crate::{
+    origin::Evidence,
+    telemetry::{
+        Cause,
+        metrics::{Counters, Gauges, counter, gauge},
+    },
+};
+
+static ACCEPTED: LazyLock<Counters> = LazyLock::new(|| {
+    counter("otelcol_receiver_accepted_spans", "Spans taken into the pipeline.", &["receiver", "transport"])
+});
+static REFUSED: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "otelcol_receiver_refused_spans",
+        "Spans that could not be taken, where the request could be read far enough to count them.",
+        &["receiver", "transport"],
+    )
+});
+static REQUESTS: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "otelcol_receiver_requests",
+        "Requests by outcome: success, refused (bad data, or come back later), failure (what comes after refused for good).",
+        &["receiver", "transport", "outcome"],
+    )
+});
+static REFUSED_REQUESTS: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_receiver_refused_requests",
+        "Requests that were not accepted, by cause.",
+        &["receiver", "transport", "cause"],
+    )
+});
+static REFUSED_CONNECTIONS: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_receiver_refused_connections",
+        "Connections that ended before a request could be read from them, or that broke their protocol, by cause.",
+        &["receiver", "transport", "cause"],
+    )
+});
+static CONNECTIONS: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_receiver_connections",
+        "Accepted connections by the evidence of who opened them.",
+        &["receiver", "transport", "evidence"],
+    )
+});
+static OPEN: LazyLock<Gauges> = LazyLock::new(|| {
+    gauge(
+        "spanwarden_receiver_open_connections",
+        "Connections that are open now.",
+        &["receiver", "transport"],
+    )
+});
+
+/// The metrics of one receiver's one protocol; the hot ones are looked up once.
+#[derive(Debug)]
+pub(super) struct Meters {
+    receiver: String,
+    transport: Transport,
+    pub(super) accepted: IntCounter,
+    pub(super) refused: IntCounter,
+    pub(super) success: IntCounter,
+    pub(super) open: IntGauge,
+}
+
+impl Meters {
+    pub(super) fn new(receiver: &str, transport: Transport) -> Self {
+        let labels = [receiver, transport.as_str()];
+        Self {
+            receiver: receiver.to_owned(),
+            transport,
+            accepted: ACCEPTED.with_label_values(&labels),
+            refused: REFUSED.with_label_values(&labels),
+            success: REQUESTS.with_label_values(&[labels[0], labels[1], "success"]),
+            open: OPEN.with_label_values(&labels),
+        }
+    }
+
+    /// A request that was not accepted. `failure`: what comes after us refused it for good.
+    pub(super) fn refuse_request(&self, cause: Cause, spans: u32, failure: bool) {
+        let (receiver, transport) = (self.receiver.as_str(), self.transport.as_str());
+        REFUSED_REQUESTS.with_label_values(&[receiver, transport, cause]).inc();
+        let outcome = if failure { "failure" } else { "refused" };
+        REQUESTS.with_label_values(&[receiver, transport, outcome]).inc();
+        self.refused.inc_by(u64::from(spans));
+    }
+
+    /// A connection that never got as far as a request, or that broke its protocol.
+    pub(super) fn refuse_connection(&self, cause: Cause) {
+        REFUSED_CONNECTIONS
+            .with_label_values(&[self.receiver.as_str(), self.transport.as_str(), cause])
+            .inc();
+    }
+
+    /// An accepted connection.
+    pub(super) fn connection(&self, evidence: Evidence) {
+        CONNECTIONS
+            .with_label_values(&[self.receiver.as_str(), self.transport.as_str(), evidence.as_str()])
+            .inc();
+    }
+}

@@ -1,0 +1,100 @@
+//! What both protocols do with a request once its body is there: unpack, count, hand over, count again.
+
+#![forbid(unsafe_code)]
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    admission::Permit,
+    connection::Connection,
+    decompress::{self, Encoding},
+    status::{Code, Failure},
+};
+use crate::otlp::{Accepted, Batch, Context};
+
+/// When to come back while kernel evidence is required and dead: a restart of the agent, about.
+const RETRY_EVIDENCE: Duration = Duration::from_secs(5);
+
+/// How the spans are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Protobuf,
+    Json,
+}
+
+/// Refuses while the pipeline does not accept. The connection is closed as well: its origin was asked for while
+/// evidence was dead, and a new connection gets evidence again.
+pub(super) fn check_accepting(connection: &Connection) -> Result<(), Failure> {
+    if connection.upstream.accepting.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    connection.close.notify_one();
+    let message = "kernel evidence of senders is required and not available; send again after the delay";
+    Err(Failure::unavailable("evidence_dead", RETRY_EVIDENCE, message))
+}
+
+/// Unpacks a body and gives it to the consumer. `max` bounds the unpacked size.
+pub(super) async fn consume(
+    connection: &Connection,
+    body: Bytes,
+    encoding: Encoding,
+    format: Format,
+    max: usize,
+    mut permit: Permit,
+) -> Result<Accepted, (Failure, u32)> {
+    let data = decompress::decompress(encoding, body, max, &mut permit).map_err(unread)?;
+    let data = match format {
+        Format::Protobuf => data,
+        Format::Json => from_json(&data, &mut permit).map_err(unread)?,
+    };
+    let Some(spans) = super::count::spans(&data) else {
+        let message = "the request is no ExportTraceServiceRequest: its protobuf is malformed";
+        return Err(unread(Failure::malformed("malformed_protobuf", message)));
+    };
+    if data.is_empty() {
+        connection.meters.success.inc();
+        return Ok(Accepted::default());
+    }
+    let context = Context { origin: Some(connection.origin.clone()) };
+    let accepted = connection
+        .upstream
+        .consumer
+        .consume(Batch { data, spans, context })
+        .await
+        .map_err(|refusal| (Failure::from(refusal), spans))?;
+    let meters = &connection.meters;
+    let rejected = accepted.rejected_spans.min(spans);
+    meters.accepted.inc_by(u64::from(spans - rejected));
+    meters.refused.inc_by(u64::from(rejected));
+    meters.success.inc();
+    Ok(accepted)
+}
+
+fn unread(failure: Failure) -> (Failure, u32) {
+    (failure, 0)
+}
+
+/// Counts and logs a request that was not accepted.
+pub(super) fn refused(connection: &Connection, failure: &Failure, spans: u32) {
+    connection.meters.refuse_request(failure.cause, spans, failure.code == Code::Internal);
+    tracing::debug!(
+        receiver = &*connection.receiver,
+        transport = connection.transport.as_str(),
+        peer = %connection.origin.peer,
+        cause = failure.cause,
+        spans,
+        "request refused: {}",
+        failure.message
+    );
+}
+
+fn from_json(_data: &Bytes, _permit: &mut Permit) -> Result<Bytes, Failure> {
+    Err(Failure::new(
+        Code::Unimplemented,
+        415,
+        "json",
+        "OTLP/HTTP in JSON is not taken yet; send application/x-protobuf",
+    ))
+}

@@ -1,0 +1,7 @@
+//! The receiver, bound for real and driven over loopback.
+
+mod receiver {
+    pub(crate) mod harness;
+
+    mod good;
+}
