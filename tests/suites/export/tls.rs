@@ -1,0 +1,95 @@
+use std::{path::PathBuf, sync::Arc};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use spanwarden::{config::exporters::Exporter as Config, config::tls::ClientTls, otlp::RefusalKind};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    configs::{grpc, started},
+    load::batch,
+    servers::Server,
+};
+
+/// A CA that signs for these names, its certificate in a file, and a server with what it signed.
+struct Authority {
+    file: PathBuf,
+    directory: PathBuf,
+    acceptor: TlsAcceptor,
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn authority(test: &str, names: &[&str]) -> Authority {
+    let mut ca = CertificateParams::new([]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
+    let directory = std::env::temp_dir().join(format!("spanwarden-export-{test}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("ca.pem");
+    std::fs::write(&file, ca.pem()).unwrap();
+    let chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(spanwarden::transport::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Authority { file, directory, acceptor: TlsAcceptor::from(Arc::new(config)) }
+}
+
+async fn send(name: &str, endpoint: &str, tls: ClientTls) -> Result<(), spanwarden::otlp::Refusal> {
+    let mut config = grpc(endpoint);
+    config.tls = tls;
+    config.retry.enabled = false;
+    let exporter = started("otlp", name, Config::Otlp(config)).await;
+    exporter.consume(batch(1, 3, 2)).await.map(|_| ())
+}
+
+fn trusting(authority: &Authority) -> ClientTls {
+    ClientTls { ca_file: Some(authority.file.clone()), ..ClientTls::default() }
+}
+
+#[tokio::test]
+async fn a_trusted_server_gets_the_spans_and_no_other_does() {
+    let (ours, other) = (authority("ours", &["localhost", "127.0.0.1"]), authority("other", &["localhost"]));
+    let server = Server::grpc_tls(ours.acceptor.clone()).await;
+    let port = server.endpoint.rsplit_once(':').unwrap().1;
+    send("tls", &format!("127.0.0.1:{port}"), trusting(&ours)).await.unwrap();
+    // The scheme beats `insecure`.
+    let tls = ClientTls { insecure: true, ..trusting(&ours) };
+    send("tls", &format!("https://127.0.0.1:{port}"), tls).await.unwrap();
+    assert_eq!(server.requests(), 2);
+
+    let refusal = send("tls", &server.endpoint, trusting(&other)).await.unwrap_err();
+    assert_eq!(refusal.cause, "tls");
+    assert!(matches!(refusal.kind, RefusalKind::Unavailable { .. }));
+    assert!(refusal.message.contains("set tls.ca_file"), "{}", refusal.message);
+
+    let tls = ClientTls { server_name_override: Some("gateway.example".into()), ..trusting(&ours) };
+    let refusal = send("tls", &server.endpoint, tls).await.unwrap_err();
+    assert!(refusal.message.contains("server_name_override"), "{}", refusal.message);
+    assert_eq!(server.requests(), 2, "nothing was sent to a server that is not trusted");
+
+    let tls = ClientTls { insecure_skip_verify: true, ..ClientTls::default() };
+    send("tls", &server.endpoint, tls).await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_never_falls_back_to_plaintext() {
+    let ours = authority("plain", &["127.0.0.1"]);
+    let server = Server::grpc([]).await;
+    let refusal = send("fallback", &server.endpoint, trusting(&ours)).await.unwrap_err();
+    assert_eq!(refusal.cause, "tls");
+    assert!(refusal.message.contains("plaintext"), "{}", refusal.message);
+    assert_eq!(server.requests(), 0);
+}
