@@ -3,5 +3,10 @@
 mod receiver {
     pub(crate) mod harness;
 
+    mod bad;
+    mod drain;
     mod good;
+    mod overload;
+    mod raw;
+    mod tls;
 }
