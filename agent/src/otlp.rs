@@ -12,6 +12,7 @@ use crate::telemetry::Cause;
 
 pub mod edit;
 pub mod encode;
+pub mod json;
 pub mod split;
 pub mod view;
 pub mod walk;

@@ -4,12 +4,16 @@
 //! names it; [`node::Node::pod`] adds pods, [`process::Process`] runs programs in them, [`agent::Agent`] runs the
 //! real binary. All of them are guards: what they made goes when they are dropped, on a panic as well, and on
 //! Ctrl-C ([`cleanup`]). Nothing of the machine's own network or cgroups is touched.
+//!
+//! [`oracle`] and [`proto`] are OTLP as prost reads it, and generated requests: what the walker is held against.
 
 pub mod agent;
 pub mod cgroup;
 pub mod cleanup;
 pub mod netns;
 pub mod node;
+pub mod oracle;
 pub mod payload;
 pub mod process;
+pub mod proto;
 pub mod requirements;

@@ -33,26 +33,32 @@ pub fn field(out: &mut Vec<u8>, number: u32, content: &[u8]) {
 
 /// Appends a length-delimited field whose content `write` appends.
 pub fn field_with(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    tag(out, number, 2);
-    let start = out.len();
-    out.push(0);
+    let content = open(out, number);
     write(out);
-    let len = out.len() - start - 1;
-    if len < 0x80 {
-        out[start] = len as u8;
-    } else {
-        // Make room for the longer prefix; the content moves up.
-        let more = varint_len(len as u64) - 1;
-        let end = out.len();
+    close(out, content);
+}
+
+/// Begins a length-delimited field; returns where its content begins, for [`close`].
+pub fn open(out: &mut Vec<u8>, number: u32) -> usize {
+    tag(out, number, 2);
+    out.push(0);
+    out.len()
+}
+
+/// Ends a field that [`open`] began, by writing its length. A content of 128 bytes or more moves up.
+pub fn close(out: &mut Vec<u8>, content: usize) {
+    let (end, len) = (out.len(), out.len() - content);
+    let more = varint_len(len as u64) - 1;
+    if more > 0 {
         out.resize(end + more, 0);
-        out.copy_within(start + 1..end, start + 1 + more);
-        let mut rest = len;
-        for byte in &mut out[start..start + more] {
-            *byte = rest as u8 | 0x80;
-            rest >>= 7;
-        }
-        out[start + more] = rest as u8;
+        out.copy_within(content..end, content + more);
     }
+    let mut rest = len;
+    for byte in &mut out[content - 1..content - 1 + more] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    out[content - 1 + more] = rest as u8;
 }
 
 /// A scalar `AnyValue`.
