@@ -3,7 +3,12 @@
 //! [`Origin`] is what the rest of the program knows about a sender. It is produced once, straight after
 //! `accept()`, by an [`OriginSource`], and travels beside every batch of that connection.
 
+pub mod bpf;
+pub mod capabilities;
 pub mod cgroup;
+pub mod findings;
+pub mod join;
+pub mod loader;
 pub mod pods;
 
 use std::{fmt, net::SocketAddr, os::fd::BorrowedFd, sync::Arc};

@@ -1,0 +1,158 @@
+//! Kernel evidence: [`KernelOrigins`] reads the opener's record from an accepted socket's storage.
+
+pub(in crate::origin) mod abi;
+mod counters;
+mod selftest;
+
+pub use counters::Counters;
+
+use super::{
+    Origin, OriginSource, PodSource,
+    findings::{self, Finding},
+    join::{Resolver, count_evidence},
+    loader::{self, OriginError, own},
+};
+use spanwarden_ebpf::abi::{STATE_CONFLICT, STATE_JOINED};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd as _, BorrowedFd},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+use tracing::{info, warn};
+
+/// What [`KernelOrigins::attach`] needs to know.
+pub struct Options {
+    /// The cgroup2 directory to attach to; its children are watched too.
+    pub cgroup: PathBuf,
+    /// Addresses under which clients reach the agent, besides those of its own interfaces; see
+    /// [`own::from_env`].
+    pub own_addresses: BTreeSet<IpAddr>,
+    /// Ports on which the agent receives; empty means any. Only for [`Finding::agent`].
+    pub ports: Vec<u16>,
+    /// Pods by uid and address.
+    pub pods: Arc<dyn PodSource>,
+}
+
+/// The attached programs, and what they leave in sockets. Dropping it detaches them.
+pub struct KernelOrigins {
+    loaded: Mutex<loader::Attached>,
+    origins: abi::Origins,
+    resolver: Arc<Resolver>,
+    own: Arc<Mutex<BTreeSet<IpAddr>>>,
+    ports: Vec<u16>,
+    netns_cookie: u64,
+    /// The last look-up was refused for another reason than that there is no record.
+    refused: AtomicBool,
+    conflicts: AtomicU64,
+    consumer: Mutex<Option<findings::Consumer>>,
+}
+
+impl KernelOrigins {
+    /// Loads the programs, attaches them, and proves with a loopback connection that they work. Before any OTLP
+    /// listener listens, in a process that has `CAP_BPF` and `CAP_NET_ADMIN` and is in the cgroup itself; starts no thread, so that [`super::capabilities::drop_all`] can follow.
+    pub fn attach(options: Options) -> Result<Self, OriginError> {
+        let Options { cgroup, own_addresses, ports, pods } = options;
+        let loader::Loaded { attached, origins } = loader::attach(cgroup)?;
+        let mut attached = attached;
+        let interfaces = own::of_interfaces().map_err(OriginError::Interfaces)?;
+        let mut own = own_addresses;
+        own.extend(interfaces);
+        attached.set_own(&own)?;
+        let netns_cookie = selftest::netns_cookie(&origins)?;
+        attached.set_settings(abi::settings(netns_cookie))?;
+        selftest::join(&origins)?;
+        info!(cgroup = %attached.root.path.display(), own_addresses = own.len(), "kernel programs are attached");
+        let resolver = Arc::new(Resolver::new(&attached.root, pods));
+        Ok(Self {
+            loaded: Mutex::new(attached),
+            origins,
+            resolver,
+            own: Arc::new(Mutex::new(own)),
+            ports,
+            netns_cookie,
+            refused: AtomicBool::new(false),
+            conflicts: AtomicU64::new(0),
+            consumer: Mutex::new(None),
+        })
+    }
+
+    /// Starts the thread that reads findings: each one is counted, logged, and given to `then`. After
+    /// capabilities were dropped. A second call does nothing.
+    pub fn watch_findings(&self, then: impl Fn(Finding) + Send + 'static) -> Result<(), OriginError> {
+        let mut slot = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attached = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(kernel) = attached.take_consumer_side() else { return Ok(()) };
+        let context = findings::Context {
+            resolver: Arc::clone(&self.resolver),
+            own: Arc::clone(&self.own),
+            ports: self.ports.clone(),
+            netns_cookie: self.netns_cookie,
+        };
+        *slot = Some(findings::Consumer::start(kernel, context, then).map_err(OriginError::Thread)?);
+        Ok(())
+    }
+
+    /// What the programs counted so far, all CPUs together. Kept up to date by the thread of
+    /// [`Self::watch_findings`], zero without it.
+    pub fn counters(&self) -> Counters {
+        let slot = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(findings::Consumer::counters).unwrap_or_default()
+    }
+
+    /// One line for the first, second, fourth, eighth… conflict: an attacker can make as many as he likes.
+    fn note_conflict(&self, record: &spanwarden_ebpf::abi::OriginRecord, peer: SocketAddr) {
+        let seen = self.conflicts.fetch_add(1, Ordering::Relaxed) + 1;
+        if seen.is_power_of_two() {
+            let wanted = SocketAddr::new(own::from_bytes(record.destination), record.destination_port as u16);
+            warn!(
+                conflicts = seen, %peer, pid = record.tgid, comm = %abi::comm(&record.comm), destination = %wanted,
+                "a connection's opener wanted to reach an address that is not the agent's: either a relayed handshake, or \
+                 an address of a Service in front of the agent that SPANWARDEN_OWN_ADDRESSES lacks"
+            );
+        }
+    }
+}
+
+impl OriginSource for KernelOrigins {
+    fn origin(&self, socket: BorrowedFd<'_>, peer: SocketAddr) -> Arc<Origin> {
+        let origin = match self.origins.get(&socket.as_raw_fd(), 0) {
+            Ok(abi::Record(record)) if record.state == STATE_JOINED => self.resolver.kernel(&record, peer),
+            Ok(abi::Record(record)) => {
+                if record.state == STATE_CONFLICT {
+                    self.note_conflict(&record, peer);
+                }
+                Origin { evidence: super::Evidence::Conflict, ..Origin::unknown(peer) }
+            }
+            Err(aya::maps::MapError::KeyNotFound) => self.resolver.address(peer),
+            Err(error) => {
+                if !self.refused.swap(true, Ordering::Relaxed) {
+                    warn!(error = %loader::chain(&error), "the kernel refuses to tell sockets' origins");
+                }
+                count_evidence(super::Evidence::None);
+                return Arc::new(Origin::unknown(peer));
+            }
+        };
+        self.refused.store(false, Ordering::Relaxed);
+        count_evidence(origin.evidence);
+        Arc::new(origin)
+    }
+
+    fn alive(&self) -> bool {
+        if self.refused.load(Ordering::Relaxed) {
+            return false;
+        }
+        let slot = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_some_and(|consumer| !consumer.is_running()) {
+            return false;
+        }
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).is_intact()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The shapes of `spanwarden_ebpf::abi` for aya, which reads and writes maps by a trait of its own.
+
+#![allow(unsafe_code)]
+
+use aya::maps::{MapData, SkStorage};
+use spanwarden_ebpf::abi;
+use std::fmt::Write as _;
+
+/// Socket storage with the origins.
+pub(in crate::origin) type Origins = SkStorage<MapData, Record>;
+
+/// A map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(in crate::origin) struct Record(pub(in crate::origin) abi::OriginRecord);
+
+// SAFETY: `OriginRecord` is `repr(C)`, `Copy`, made of integers, and has no padding (asserted where it is defined),
+// so every bit pattern of its size is a value.
+unsafe impl aya::Pod for Record {}
+
+/// A map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(in crate::origin) struct Settings(pub(in crate::origin) abi::Settings);
+
+// SAFETY: as for `Record`.
+unsafe impl aya::Pod for Settings {}
+
+pub(in crate::origin) fn settings(netns_cookie: u64) -> Settings {
+    Settings(abi::Settings { netns_cookie })
+}
+
+/// One event of the ring buffer. `None` when it has another size or version: then the programs are not ours.
+pub(in crate::origin) fn finding(bytes: &[u8]) -> Option<abi::Finding> {
+    if bytes.len() != size_of::<abi::Finding>() {
+        return None;
+    }
+    // SAFETY: the length was checked, any bytes are a `Finding` (integers, no padding), and `read_unaligned` asks
+    // nothing of the address.
+    let finding = unsafe { bytes.as_ptr().cast::<abi::Finding>().read_unaligned() };
+    (finding.version == abi::ABI_VERSION).then_some(finding)
+}
+
+/// `comm` made printable: a process names itself as it likes, line breaks and escape sequences included.
+pub(in crate::origin) fn comm(raw: &[u8; 16]) -> String {
+    let end = raw.iter().position(|&b| b == 0).unwrap_or(raw.len());
+    let mut text = String::with_capacity(end);
+    for chunk in raw[..end].utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                let _ = write!(text, "\\x{:02x}", u32::from(c));
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comm_is_printable_whatever_the_process_calls_itself() {
+        let table: &[(&[u8], &str)] = &[
+            (b"python3\0\0\0\0\0\0\0\0\0", "python3"),
+            (b"sixteen-bytes-ab", "sixteen-bytes-ab"),
+            (b"\x1b[31mred\n\0junk\0\0", "\\x1b[31mred\\x0a"),
+            (b"\xff\xfe\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "\\xff\\xfe"),
+            (b"gr\xc3\xbc\xc3\0\0\0\0\0\0\0\0\0\0\0", "gr\u{fc}\\xc3"),
+        ];
+        for (raw, text) in table {
+            let mut padded = [0; 16];
+            padded[..raw.len()].copy_from_slice(raw);
+            assert_eq!(comm(&padded), *text);
+        }
+    }
+
+    #[test]
+    fn events_of_another_shape_are_refused() {
+        let mut bytes = vec![0; size_of::<abi::Finding>()];
+        assert_eq!(finding(&bytes), None, "version 0");
+        bytes[..4].copy_from_slice(&abi::ABI_VERSION.to_ne_bytes());
+        assert!(finding(&bytes).is_some());
+        bytes.push(0);
+        assert_eq!(finding(&bytes), None);
+    }
+}
