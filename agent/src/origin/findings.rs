@@ -10,7 +10,7 @@ use super::{
 };
 use crate::telemetry::metrics::{self, counter};
 use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::{PollFd, PollFlags, poll},
     time::{ClockId, clock_gettime},
 };
 use spanwarden_ebpf::abi as kernel;
