@@ -51,6 +51,11 @@ impl Namespace {
         run(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), commands)
     }
 
+    /// As [`Self::ip`] with `-6`, for what does not tell the family from the address (`rule`).
+    pub fn ip6(&self, commands: &str) -> Result<()> {
+        run(Command::new("ip").args(["-6", "-n", &self.name, "-batch", "-"]), commands)
+    }
+
     /// Adds an nftables ruleset in the namespace.
     pub fn nft(&self, ruleset: &str) -> Result<()> {
         self.within(|| run(Command::new("nft").args(["-f", "-"]), ruleset))?

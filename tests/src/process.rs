@@ -23,6 +23,9 @@ use crate::netns::Namespace;
 
 /// Lines kept of what a process says.
 const KEPT_LINES: usize = 10_000;
+/// Lines of them in an error message, and characters of each.
+const SAID_LINES: usize = 60;
+const SAID_WIDTH: usize = 1_000;
 
 /// Where a process runs; `None` is where the harness itself runs.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +133,13 @@ impl Process {
         lines.join("\n")
     }
 
+    /// The end of its output, for an error message.
+    fn said(&self) -> String {
+        let lines = self.output.lines();
+        let last = lines.iter().skip(lines.len().saturating_sub(SAID_LINES));
+        last.map(|line| line.chars().take(SAID_WIDTH).chain(['\n']).collect::<String>()).collect()
+    }
+
     /// Writes a line to its standard input.
     pub fn say(&mut self, line: &str) -> Result<()> {
         let Some(stdin) = &mut self.stdin else { bail!("{}: its standard input is closed", self.name) };
@@ -164,10 +174,10 @@ impl Process {
                 return Ok(found);
             }
             if let Some(status) = ended {
-                bail!("{} ended ({status}) without {what}; it said:\n{}", self.name, self.output());
+                bail!("{} ended ({status}) without {what}; it said:\n{}", self.name, self.said());
             }
             if Instant::now() > deadline {
-                bail!("{}: no {what} within {patience:?}; it said:\n{}", self.name, self.output());
+                bail!("{}: no {what} within {patience:?}; it said:\n{}", self.name, self.said());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -182,7 +192,7 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("{} still runs after {patience:?}; it said:\n{}", self.name, self.output());
+                bail!("{} still runs after {patience:?}; it said:\n{}", self.name, self.said());
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -192,7 +202,7 @@ impl Process {
     pub fn wait_success(&mut self, patience: Duration) -> Result<()> {
         let status = self.wait(patience)?;
         if !status.success() {
-            bail!("{} failed ({status}):\n{}", self.name, self.output());
+            bail!("{} failed ({status}):\n{}", self.name, self.said());
         }
         Ok(())
     }
@@ -215,7 +225,7 @@ impl Process {
         }
         self.child.kill()?;
         self.child.wait()?;
-        bail!("{} did not end within {patience:?} of SIGTERM; it said:\n{}", self.name, self.output())
+        bail!("{} did not end within {patience:?} of SIGTERM; it said:\n{}", self.name, self.said())
     }
 
     /// Sends a signal.

@@ -1,0 +1,87 @@
+//! Plaintext telemetry towards anybody, on any port: one finding a connection, with the right sender.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use spanwarden_tests::{node::Node, process::Process};
+
+use super::server::{CLIENT, PATIENCE, Server, at};
+
+/// Payload, bytes a packet, expected protocol.
+const CASES: [(&str, Option<&str>, Option<&str>); 15] = [
+    ("http1", None, Some("Http1")),
+    ("http1", Some("1"), Some("Http1")),
+    ("http1", Some("7"), Some("Http1")),
+    ("http1-prefixed", None, Some("Http1")),
+    ("h2c", None, Some("H2c")),
+    ("h2c", Some("1"), Some("H2c")),
+    ("h2c", Some("5"), Some("H2c")),
+    ("tls", None, None),
+    ("tls", Some("1"), None),
+    ("post-in-tls", None, None),
+    ("http1-get", None, None),
+    ("http1-other", Some("3"), None),
+    ("redis", None, None),
+    ("binary", None, None),
+    ("short", None, None),
+];
+
+#[test]
+fn one_finding_for_each_plaintext_connection_and_none_for_others() -> Result<()> {
+    let node = Node::new()?;
+    let (agent, web) = (node.pod("spanwarden", "agent")?, node.pod("shop", "web")?);
+    let collector = node.pod("elsewhere", "collector")?;
+    let mut server = Server::start(&node, &agent, &[web.clone(), collector.clone()])?;
+    let mut sinks = Vec::new();
+    let mut expected = BTreeMap::new();
+    // OTLP's port, and two that nobody would suspect.
+    for port in [4317, 443, 18_080] {
+        let mut sink = collector.spawn(CLIENT, &["drain", &format!("[::]:{port}")])?;
+        sink.wait_for_line("ready", PATIENCE)?;
+        sinks.push(sink);
+        for (number, (name, chunk, protocol)) in CASES.iter().enumerate() {
+            let target = if number % 2 == 0 { at(collector.ipv4) } else { at(collector.ipv6) };
+            let target = target.replace(":4317", &format!(":{port}"));
+            let mut arguments = vec!["send", &target, name];
+            arguments.extend(*chunk);
+            let (pid, local) = send(&web, &arguments)?;
+            if let Some(protocol) = protocol {
+                expected.insert(
+                    local,
+                    (pid, target.clone(), *protocol, format!("{name} by {chunk:?} to {target}")),
+                );
+            }
+        }
+    }
+    server.ask(&format!("findings {}", expected.len()))?;
+    let findings = server.answer()?;
+    let findings = findings.as_array().context("a list")?;
+    for finding in findings {
+        let local = finding["local"].as_str().context("local")?;
+        let (pid, target, protocol, case) =
+            expected.remove(local).with_context(|| format!("found twice, or should not be: {finding:#}"))?;
+        ensure!(finding["protocol"] == protocol && finding["pid"] == pid, "{case}: {finding:#}");
+        ensure!(
+            finding["remote"] == target.as_str() && finding["destination"] == target.as_str(),
+            "{case}: {finding:#}"
+        );
+        ensure!(finding["pod_uid"] == web.uid.as_str() && finding["pod"] == "web", "{case}: {finding:#}");
+        ensure!(
+            finding["evidence"] == "kernel" && finding["agent"] == Value::Bool(false),
+            "{case}: {finding:#}"
+        );
+    }
+    ensure!(expected.is_empty(), "not found: {expected:#?}");
+    Ok(())
+}
+
+/// The client's pid and source address.
+fn send(pod: &spanwarden_tests::node::Pod, arguments: &[&str]) -> Result<(u64, String)> {
+    let mut client: Process = pod.spawn(CLIENT, arguments)?;
+    let line = client.wait_for_line("pid", PATIENCE)?;
+    client.wait_success(PATIENCE)?;
+    let fields: Vec<&str> = line.split(' ').collect();
+    let ["pid", pid, "local", local] = fields.as_slice() else { anyhow::bail!("{line}") };
+    Ok((pid.parse()?, (*local).to_owned()))
+}
