@@ -1,21 +1,44 @@
 //! The configuration reader: what it reads, what it refuses and where it says so, and that nothing makes it panic.
 
+/// The configuration of the first component, which must be of the given kind.
+macro_rules! only {
+    ($list:expr, $pattern:pat => $value:expr) => {
+        match &$list[0].config {
+            $pattern => $value,
+            other => panic!("unexpected {other:?}"),
+        }
+    };
+}
+
 #[path = "config/bad.rs"]
 mod bad;
+#[path = "config/default.rs"]
+mod default;
+#[path = "config/documents.rs"]
+mod documents;
+#[path = "config/robust.rs"]
+mod robust;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use proptest::prelude::*;
 use spanwarden::config::{
     self, Component, Config, Errors,
-    exporters::{Compression, Exporter, Resolver},
+    exporters::Exporter,
     extensions::Extension,
-    processors::{
-        Action, ActionValue, ErrorMode, Literal, PolicyRule, Processor, RedactionSummary, StatusCode,
-    },
-    receivers::{OtlpReceiver, Receiver},
-    tls::{ServerTls, TlsVersion},
+    processors::{Action, ActionValue, ErrorMode, Literal, Processor},
+    receivers::Receiver,
 };
+
+/// The configurations of the reference documents that load.
+const GOOD: [&str; 7] = [
+    "000-step1-scrubbing.yaml",
+    "000-step6-tail-sampling.yaml",
+    "001-receiver-tls.yaml",
+    "002-basics.yaml",
+    "003-agent.yaml",
+    "003-gateway.yaml",
+    "003-production-policy.yaml",
+];
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/configs").join(name)
@@ -64,9 +87,8 @@ fn complete(snippet: &str) -> String {
         text.push_str("exporters: {debug: {}}\n");
     }
     if !has("service:") {
-        text.push_str(&format!(
-            "service: {{pipelines: {{traces: {{receivers: [{receiver}], exporters: [{exporter}]}}}}}}\n"
-        ));
+        let pipeline = format!("{{receivers: [{receiver}], exporters: [{exporter}]}}");
+        text.extend(["service: {pipelines: {traces: ", &pipeline, "}}\n"]);
     }
     text
 }
@@ -83,15 +105,6 @@ fn component(section: &str, id: &str, body: &str) -> String {
     format!("{section}:\n  {id}:\n{}\n", body.join("\n"))
 }
 
-macro_rules! only {
-    ($list:expr, $pattern:pat => $value:expr) => {
-        match &$list[0].config {
-            $pattern => $value,
-            other => panic!("unexpected {other:?}"),
-        }
-    };
-}
-
 fn processor<'c>(config: &'c Config, id: &str) -> &'c Processor {
     let found = config.processors.iter().find(|component| component.id.to_string() == id);
     &found.unwrap_or_else(|| panic!("no {id}")).config
@@ -100,227 +113,6 @@ fn processor<'c>(config: &'c Config, id: &str) -> &'c Processor {
 fn ids<T>(components: &[Component<T>]) -> Vec<String> {
     components.iter().map(|component| component.id.to_string()).collect()
 }
-
-// --- The reference documents' configurations -------------------------------------------------------------------
-
-#[test]
-fn document_000_scrubbing_loads_unchanged() {
-    let config = load("000-step1-scrubbing.yaml");
-    let Processor::Redaction(redaction) = processor(&config, "redaction/pii") else { panic!() };
-    assert!(redaction.allow_all_keys);
-    assert_eq!(redaction.blocked_keys.len(), 5);
-    assert_eq!(redaction.blocked_keys[2], "http.response.header.set-cookie");
-    let patterns: Vec<&str> = redaction.blocked_values.iter().map(|pattern| pattern.value.as_str()).collect();
-    assert_eq!(
-        patterns,
-        [
-            r"(?i)Bearer\s+[A-Za-z0-9\-._~+/]+=*",
-            r"\b\d{3}-\d{2}-\d{4}\b",
-            r"\b(?:\d[ -]*?){13,16}\b",
-            "sk-[A-Za-z0-9]{32,}",
-        ]
-    );
-    assert_eq!(redaction.blocked_values[1].at.path.as_ref(), "processors::redaction/pii::blocked_values[1]");
-    assert_eq!(redaction.summary, RedactionSummary::Silent);
-
-    let Processor::Transform(urls) = processor(&config, "transform/scrub-urls") else { panic!() };
-    assert_eq!(urls.error_mode, ErrorMode::DropValue);
-    assert_eq!(urls.trace_statements[0].context.as_ref().unwrap().value, "span");
-    let statements = &urls.trace_statements[0].statements;
-    assert_eq!(statements.len(), 4);
-    assert_eq!(
-        statements[0].value,
-        r#"replace_pattern(attributes["http.url"], "[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\\.[a-zA-Z]{2,}", "[EMAIL-REDACTED]")"#
-    );
-    assert_eq!(statements[3].value, r#"replace_pattern(attributes["db.statement"], "= [0-9]{4,}", "= ?")"#);
-    let Processor::Transform(hash) = processor(&config, "transform/hash-user-ids") else { panic!() };
-    assert_eq!(
-        hash.trace_statements[0].statements[0].value,
-        r#"set(attributes["user.id"], SHA256(attributes["user.id"])) where attributes["user.id"] != nil"#
-    );
-    let pipeline = &config.service.pipelines[0];
-    assert_eq!(
-        pipeline.processors.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["redaction/pii", "transform/scrub-urls", "transform/hash-user-ids", "tail_sampling", "batch"]
-    );
-    let exporter = only!(config.exporters, Exporter::OtlpHttp(exporter) => exporter);
-    assert_eq!(exporter.endpoint.value, "http://tempo.tracing.svc:4318");
-    assert_eq!(config.warnings.len(), 1, "expected_new_traces_per_sec only: {:?}", config.warnings);
-}
-
-#[test]
-fn document_000_tail_sampling() {
-    let config = load("000-step6-tail-sampling.yaml");
-    let sampling = only!(config.processors, Processor::TailSampling(sampling) => sampling);
-    assert_eq!(
-        (sampling.decision_wait, sampling.num_traces, sampling.policies.len()),
-        (Duration::from_secs(15), 50_000, 5)
-    );
-    let rules: Vec<&PolicyRule> = sampling.policies.iter().map(|policy| &policy.rule).collect();
-    assert!(
-        matches!(rules[0], PolicyRule::StatusCode { status_codes } if status_codes == &[StatusCode::Error])
-    );
-    assert!(matches!(rules[1], PolicyRule::Latency { threshold, upper_threshold: None }
-        if *threshold == Duration::from_secs(2)));
-    let PolicyRule::StringAttribute { key, values, regex: true, invert_match: false } = rules[2] else {
-        panic!()
-    };
-    assert_eq!((key.as_str(), values.len(), values[4].value.as_str()), ("http.target", 5, "/api/keys"));
-    assert!(matches!(rules[4], PolicyRule::Probabilistic { hash_salt, sampling_percentage }
-        if hash_salt == "default-hash-seed" && (sampling_percentage - 0.5).abs() < f64::EPSILON));
-    let exporter = only!(config.exporters, Exporter::Otlp(exporter) => exporter);
-    assert!(exporter.tls.insecure && exporter.queue.is_none() && exporter.retry.enabled);
-    assert_eq!((exporter.compression, exporter.timeout), (Compression::Gzip, Duration::from_secs(5)));
-}
-
-#[test]
-fn document_001_receiver_tls() {
-    let config = load("001-receiver-tls.yaml");
-    let Receiver::Otlp(OtlpReceiver { grpc: Some(grpc), http: Some(http) }) = &config.receivers[0].config
-    else {
-        panic!("both protocols")
-    };
-    let tls = ServerTls {
-        cert_file: "/etc/otelcol/server.crt".into(),
-        key_file: "/etc/otelcol/server.key".into(),
-        client_ca_file: Some("/etc/otelcol/client-ca.crt".into()),
-        min_version: TlsVersion::V12,
-    };
-    assert_eq!((grpc.tls.as_ref(), http.tls.as_ref()), (Some(&tls), Some(&tls)));
-    assert_eq!(config.warnings.len(), 2);
-    assert!(config.warnings.iter().all(|line| line.contains("`ca_file`") && line.contains("client_ca_file")));
-}
-
-#[test]
-fn document_002_basics() {
-    let config = load("002-basics.yaml");
-    let Processor::MemoryLimiter(limiter) = processor(&config, "memory_limiter") else { panic!() };
-    assert_eq!(
-        (limiter.limit_mib, limiter.spike_limit_mib, limiter.check_interval),
-        (Some(3072), Some(512), Duration::from_secs(5))
-    );
-    assert_eq!(config.service.telemetry.metrics.as_deref(), Some("0.0.0.0:8888"));
-    assert!(config.service.telemetry.metrics_explicit);
-    let Processor::Batch(batch) = processor(&config, "batch") else { panic!() };
-    assert_eq!(
-        (batch.timeout, batch.send_batch_size, batch.send_batch_max_size),
-        (Duration::from_millis(200), 8192, 0)
-    );
-}
-
-/// What is not built is the only thing that these are refused for.
-#[test]
-fn documents_with_parts_that_are_not_built_are_refused_for_exactly_these() {
-    for (name, expected) in [
-        (
-            "000-step2-oidc.yaml",
-            vec![
-                (":8:3: extensions::oidc: ", "the extension `oidc` is known but not built yet"),
-                ("receivers::otlp::protocols::grpc::auth: ", "`auth` is known but not built yet"),
-                ("receivers::otlp::protocols::http::auth: ", "`auth` is known but not built yet"),
-            ],
-        ),
-        (
-            "002-policies.yaml",
-            vec![(
-                "processors::tail_sampling::policies[5]::type: ",
-                "the policy type `composite` is known but not built yet",
-            )],
-        ),
-        (
-            "002-receiver-auth.yaml",
-            vec![
-                ("receivers::otlp::protocols::grpc::auth: ", "`auth` is known but not built yet"),
-                ("extensions::oidc: ", "the extension `oidc` is known but not built yet"),
-            ],
-        ),
-    ] {
-        let errors = config::load(&path(name)).expect_err(name);
-        let lines: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-        assert_eq!(lines.len(), expected.len(), "{errors}");
-        for (line, (place, message)) in lines.iter().zip(expected) {
-            assert!(line.contains(place) && line.ends_with(message), "{line}\n{place}{message}");
-        }
-    }
-}
-
-#[test]
-fn document_003_agent_loads_unchanged() {
-    let config = load("003-agent.yaml");
-    let Receiver::Otlp(otlp) = &config.receivers[0].config;
-    assert_eq!(otlp.grpc.as_ref().unwrap().endpoint, "0.0.0.0:4317");
-    assert_eq!(otlp.http.as_ref().unwrap().max_request_body_size, 20 << 20);
-    let Processor::K8sAttributes(k8s) = processor(&config, "k8sattributes") else { panic!() };
-    assert_eq!((k8s.metadata.len(), k8s.metadata[5].as_str()), (6, "k8s.container.name"));
-    assert_eq!((k8s.labels[0].tag_name.as_deref(), k8s.labels[0].key.as_deref()), (Some("app"), Some("app")));
-    let Processor::Resource(actions) = processor(&config, "resource") else { panic!() };
-    assert_eq!(actions[0].key.value, "cluster");
-    assert!(matches!(&actions[0].action, Action::Insert(ActionValue::Literal(Literal::String(value)))
-        if value == "prod-us-east-1"));
-    let balancer = only!(config.exporters, Exporter::LoadBalancing(balancer) => balancer);
-    assert!(balancer.protocol.tls.insecure && !balancer.rendezvous);
-    let Resolver::Dns { hostname, port, interval, timeout } = &balancer.resolver else { panic!() };
-    assert_eq!((hostname.as_str(), port.as_deref()), ("otel-gateway-headless.monitoring.svc", Some("4317")));
-    assert_eq!((*interval, *timeout), (Duration::from_secs(5), Duration::from_secs(1)));
-    assert_eq!(config.warnings, Vec::<String>::new());
-}
-
-#[test]
-fn document_003_gateway_loads_unchanged() {
-    let config = load("003-gateway.yaml");
-    assert_eq!(ids(&config.exporters), ["otlp/tempo", "otlp/jaeger"]);
-    let Processor::TailSampling(sampling) = processor(&config, "tail_sampling") else { panic!() };
-    assert_eq!(sampling.policies.len(), 4);
-    assert!(matches!(&sampling.policies[2].rule, PolicyRule::StringAttribute { key, regex: false, .. }
-        if key == "service.name"));
-}
-
-#[test]
-fn document_003_production_policy_loads_unchanged() {
-    let config = load("003-production-policy.yaml");
-    let sampling = only!(config.processors, Processor::TailSampling(sampling) => sampling);
-    let PolicyRule::And(parts) = &sampling.policies[4].rule else { panic!() };
-    assert!(matches!(&parts[0].rule, PolicyRule::StringAttribute { invert_match: true, .. }));
-    assert!(matches!(&parts[1].rule, PolicyRule::Probabilistic { .. }));
-}
-
-/// Renaming any key on any line of any configuration that loads is noticed, at that line.
-#[test]
-fn no_key_is_ignored_silently() {
-    let mut renamed = 0;
-    for name in [
-        "000-step1-scrubbing.yaml",
-        "000-step6-tail-sampling.yaml",
-        "001-receiver-tls.yaml",
-        "002-basics.yaml",
-        "003-agent.yaml",
-        "003-gateway.yaml",
-        "003-production-policy.yaml",
-    ] {
-        let text = text(name);
-        let lines: Vec<&str> = text.lines().collect();
-        for (index, line) in lines.iter().enumerate() {
-            let start = line.len() - line.trim_start_matches([' ', '-']).len();
-            let Some((key, rest)) = line[start..].split_once(':') else { continue };
-            let is_key = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            if !is_key || !(rest.is_empty() || rest.starts_with(' ')) {
-                continue;
-            }
-            let mut changed = lines.clone();
-            let new = format!("{}{key}_zq:{rest}", &line[..start]);
-            changed[index] = &new;
-            let errors = config::parse(&changed.join("\n"), name).expect_err(&new);
-            let found = errors.0.iter().any(|error| {
-                error.at.line as usize == index + 1 && error.message.contains(&format!("`{key}_zq`"))
-            });
-            assert!(found, "{name}:{}: {new}\n{errors}", index + 1);
-            renamed += 1;
-        }
-    }
-    assert!(renamed > 150, "only {renamed} keys were tried");
-}
-
-// --- What is read ----------------------------------------------------------------------------------------------
 
 #[test]
 fn old_and_new_names_mean_the_same() {
@@ -544,61 +336,5 @@ fn neutral_values_of_what_is_not_built_pass() {
         "receivers:\n  otlp:\n    protocols: {http: {include_metadata: false, cors: }}\n".to_owned(),
     ] {
         assert_eq!(good(&text).warnings, Vec::<String>::new(), "{text}");
-    }
-}
-
-// --- Nothing panics --------------------------------------------------------------------------------------------
-
-const FIXTURES: [&str; 8] = [
-    "000-step1-scrubbing.yaml",
-    "000-step2-oidc.yaml",
-    "000-step6-tail-sampling.yaml",
-    "001-receiver-tls.yaml",
-    "002-basics.yaml",
-    "002-policies.yaml",
-    "003-agent.yaml",
-    "003-production-policy.yaml",
-];
-
-/// An error's place is in the file.
-fn check_places(text: &str) {
-    if let Err(errors) = parse(text) {
-        assert!(!errors.0.is_empty());
-        let lines = u32::try_from(text.lines().count()).unwrap() + 2;
-        for error in &errors.0 {
-            assert!(error.at.line <= lines, "{error} of {lines} lines");
-            assert!(!error.message.is_empty());
-        }
-        assert!(errors.to_string().lines().count() > errors.0.len());
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn arbitrary_text(text in any::<String>()) {
-        check_places(&text);
-    }
-
-    #[test]
-    fn yaml_like_text(text in "([ \\n\\t:,&*!|>'\"\\[\\]{}#%@`?~<.$0a-]|- |: |\\n  |\\$\\{|<<: |&a |\\*a |---\\n|\u{feff}|\u{85}|é){0,200}") {
-        check_places(&text);
-    }
-
-    /// A fixture with some pieces cut out, doubled, or replaced.
-    #[test]
-    fn mutated_fixtures(
-        fixture in 0..FIXTURES.len(),
-        edits in proptest::collection::vec((any::<prop::sample::Index>(), 0_usize..40, "[ \\n:\\[\\]{}&*!'\"$0-9a-z-]{0,12}", any::<bool>()), 1..6),
-    ) {
-        let mut chars: Vec<char> = text(FIXTURES[fixture]).chars().collect();
-        for (index, cut, insert, double) in edits {
-            let start = index.index(chars.len().max(1)).min(chars.len());
-            let end = (start + cut).min(chars.len());
-            let piece: Vec<char> = if double { chars[start..end].to_vec() } else { insert.chars().collect() };
-            chars.splice(if double { start..start } else { start..end }, piece);
-        }
-        check_places(&chars.into_iter().collect::<String>());
     }
 }
