@@ -166,7 +166,8 @@ fn alias_bombs_are_bounded() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..9 {
         let uses = vec![format!("*a{}", level - 1); 10].join(", ");
-        bomb += &format!("a{level}: &a{level} [{uses}]\n");
+        let line = format!("a{level}: &a{level} [{uses}]\n");
+        bomb.push_str(&line);
     }
     assert!(error(&bomb).contains("values"));
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 19), vec!["*a"; 200].join(", "));
