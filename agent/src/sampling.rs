@@ -47,11 +47,9 @@ mod matcher;
 mod metrics;
 mod outbox;
 pub mod policy;
-pub(crate) mod regroup;
 mod shard;
 pub mod stamp;
 pub mod summary;
-mod wire;
 
 use incoming::Incoming;
 use metrics::Metrics;
@@ -221,7 +219,12 @@ impl TailSampling {
 
     async fn take(&self, batch: Batch) -> Result<Accepted, Refusal> {
         let mut by_shard: Vec<Vec<Incoming>> = self.inlets.iter().map(|_| Vec::new()).collect();
-        for part in incoming::by_trace(&self.policies, &batch.data) {
+        let parts = incoming::by_trace(&self.policies, &batch.data).map_err(|error| Refusal {
+            kind: RefusalKind::Malformed,
+            cause: error.what.cause(),
+            message: error.to_string(),
+        })?;
+        for part in parts {
             by_shard[shard_of(&part.id, self.inlets.len())].push(part);
         }
         // Room everywhere first: a batch is taken whole or not at all, so that a sender who comes again brings

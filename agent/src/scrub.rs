@@ -14,7 +14,7 @@ mod keys;
 mod list;
 mod metrics;
 mod ottl;
-mod pattern;
+pub(crate) mod pattern;
 mod plan;
 mod redact;
 mod run;

@@ -29,15 +29,16 @@ use tokio::{
 use crate::{
     config::{Component, processors::BatchProcessor as Config},
     origin::Origin,
-    otlp::{Accepted, Batch, Consumer, Consuming, Context, Refusal, RefusalKind},
+    otlp::{
+        Accepted, Batch, Consumer, Consuming, Context, Refusal, RefusalKind,
+        split::{Routed, Splitter},
+    },
     sampling::deliver::deliver,
     telemetry::{
         memory,
         metrics::{Counters, Histograms, counter, histogram},
     },
 };
-
-mod cut;
 
 static SEND_SIZE: LazyLock<Histograms> = LazyLock::new(|| {
     histogram(
@@ -288,14 +289,7 @@ impl Accumulator {
         self.due.get_or_insert_with(|| Instant::now() + config.timeout);
         let most = config.send_batch_max_size;
         if most > 0 && batch.spans > most {
-            let context = batch.context;
-            let parts = cut::by_spans(&batch.data, most)
-                .into_iter()
-                .map(|(data, spans)| (Batch { data, spans, context: context.clone() }, None));
-            self.held.extend(parts);
-            if let Some((_, last)) = self.held.back_mut() {
-                *last = Some(permit);
-            }
+            self.cut(&batch, permit);
         } else {
             self.held.push_back((batch, Some(permit)));
         }
@@ -303,6 +297,33 @@ impl Accumulator {
         while self.spans >= enough {
             self.shared.size_trigger.inc();
             self.send_one().await;
+        }
+    }
+
+    /// Holds a batch that is too large in parts of `send_batch_max_size` spans.
+    fn cut(&mut self, batch: &Batch, permit: OwnedSemaphorePermit) {
+        let most = self.shared.config.send_batch_max_size as usize;
+        let mut spans = 0;
+        let parts = Splitter::default().route(&batch.data, |_| {
+            spans += 1;
+            (spans - 1) / most
+        });
+        match parts {
+            Ok(parts) => {
+                self.held.extend(parts.into_iter().map(|Routed { data, spans, .. }| {
+                    (Batch { data, spans, context: batch.context.clone() }, None)
+                }));
+                if let Some((_, last)) = self.held.back_mut() {
+                    *last = Some(permit);
+                }
+            }
+            Err(error) => {
+                // The walker has checked it before; what cannot be split is not passed on unsplit.
+                let spans = u64::from(batch.spans);
+                self.spans -= spans;
+                self.shared.unfinished.fetch_sub(spans, Ordering::Relaxed);
+                self.shared.lost(error.what.cause(), spans);
+            }
         }
     }
 

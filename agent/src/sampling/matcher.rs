@@ -1,8 +1,14 @@
 //! What a `string_attribute` policy compares a value with.
 
-use regex_automata::meta::Regex;
+use regex_automata::meta;
 
-use crate::config::{ConfigError, Located, Location};
+use crate::{
+    config::{ConfigError, Located, Location},
+    scrub::pattern,
+};
+
+/// Bound on the compiled size of one policy's patterns.
+const COMPILED_LIMIT: usize = 16 << 20;
 
 /// Exact values or patterns.
 #[derive(Debug)]
@@ -10,7 +16,7 @@ pub(super) enum Matcher {
     /// Sorted.
     Exact(Vec<Box<[u8]>>),
     /// All patterns as one automaton, unanchored.
-    Patterns(Regex),
+    Patterns(meta::Regex),
 }
 
 impl Matcher {
@@ -21,12 +27,19 @@ impl Matcher {
         Self::Exact(values)
     }
 
-    /// Any of these patterns, anywhere in the value, in Go's dialect.
+    /// Any of these patterns, anywhere in the value, in Go's dialect. `at` is where the policy stands.
     pub(super) fn patterns(values: &[Located<String>], at: &Location) -> Result<Self, ConfigError> {
-        let patterns: Vec<&str> = values.iter().map(|value| value.value.as_str()).collect();
-        Regex::new_many(&patterns)
-            .map(Self::Patterns)
-            .map_err(|error| ConfigError { at: at.clone(), message: error.to_string() })
+        let patterns = values.iter().map(pattern::syntax).collect::<Result<Vec<_>, _>>()?;
+        let config = meta::Config::new().nfa_size_limit(Some(COMPILED_LIMIT));
+        meta::Regex::builder().configure(config).build_many_from_hir(&patterns).map(Self::Patterns).map_err(
+            |_| ConfigError {
+                at: at.clone(),
+                message: format!(
+                    "the patterns compile to more than {} MiB; use smaller counts",
+                    COMPILED_LIMIT >> 20
+                ),
+            },
+        )
     }
 
     /// Whether the value matches.

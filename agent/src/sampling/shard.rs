@@ -310,3 +310,6 @@ impl Shard {
         (self.traces.len() as u64, self.held)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use regex_automata::{
     meta::{self, Cache, Regex},
     util::{captures::Captures, iter::Searcher},
 };
+use regex_syntax::hir::Hir;
 
 use crate::config::{ConfigError, Located, Location};
 
@@ -17,6 +18,14 @@ mod window;
 const COMPILED_LIMIT: usize = 16 << 20;
 /// Bound on what one pattern's lazy automaton may use in one thread.
 const CACHE_LIMIT: usize = 4 << 20;
+
+/// A pattern of the configuration as a syntax tree, for a stage that searches in its own way.
+pub(crate) fn syntax(pattern: &Located<String>) -> Result<Hir, ConfigError> {
+    go::parse(&pattern.value).map(|parsed| parsed.hir).map_err(|error| ConfigError {
+        at: pattern.at.clone(),
+        message: format!("not a pattern of RE2: {error}"),
+    })
+}
 
 /// One compiled pattern.
 #[derive(Debug)]
