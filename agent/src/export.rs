@@ -18,6 +18,7 @@ mod compress;
 mod debug;
 mod dial;
 mod failure;
+mod file;
 mod front;
 mod grpc;
 mod loadbalancing;
@@ -75,23 +76,23 @@ pub fn build(component: &Component<exporters::Exporter>) -> Result<Arc<dyn Expor
     match &component.config {
         Config::Otlp(config) => {
             let leaf = otlp::Otlp::build(component, config)?;
-            Ok(Front::new(component, config.queue.as_ref(), |meter, stop| {
+            Ok(Front::build(component, config.queue.as_ref(), |meter, stop| {
                 Retrying::new(leaf, config.retry.clone(), meter, stop)
             }))
         }
         Config::OtlpHttp(config) => {
             let leaf = otlphttp::OtlpHttp::build(component, config)?;
-            Ok(Front::new(component, config.queue.as_ref(), |meter, stop| {
+            Ok(Front::build(component, config.queue.as_ref(), |meter, stop| {
                 Retrying::new(leaf, config.retry.clone(), meter, stop)
             }))
         }
-        Config::File(_) => Err(ConfigError {
-            at: component.at.clone(),
-            message: format!("`{}` is known but not built yet; use otlp, otlphttp or debug", component.id),
-        }),
+        Config::File(config) => {
+            let leaf = file::File::new(config);
+            Ok(Front::build(component, None, |meter, stop| Retrying::once(leaf, meter, stop)))
+        }
         Config::Debug(config) => {
             let leaf = debug::Debug::new(component, config);
-            Ok(Front::new(component, None, |meter, stop| Retrying::once(leaf, meter, stop)))
+            Ok(Front::build(component, None, |meter, stop| Retrying::once(leaf, meter, stop)))
         }
         Config::LoadBalancing(config) => load_balancing(component, config, resolver::build(&config.resolver)),
     }
@@ -104,7 +105,7 @@ pub fn load_balancing<T>(
     resolver: Box<dyn Resolve>,
 ) -> Result<Arc<dyn Exporter>, ConfigError> {
     let plan = loadbalancing::Plan::new(component, config)?;
-    Ok(Front::new(component, config.protocol.queue.as_ref(), |meter, stop| {
+    Ok(Front::build(component, config.protocol.queue.as_ref(), |meter, stop| {
         LoadBalancing::new(plan, config, resolver, meter, stop)
     }))
 }

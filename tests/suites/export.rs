@@ -4,6 +4,8 @@
 mod balancing;
 #[path = "export/configs.rs"]
 mod configs;
+#[path = "export/files.rs"]
+mod files;
 #[path = "export/grpc.rs"]
 mod grpc;
 #[path = "export/http.rs"]

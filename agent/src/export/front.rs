@@ -79,7 +79,7 @@ pub(super) struct Front<D> {
 }
 
 impl<D: Deliver> Front<D> {
-    pub(super) fn new<T>(
+    pub(super) fn build<T>(
         component: &Component<T>,
         queue: Option<&SendingQueue>,
         deliver: impl FnOnce(Meter, Stop) -> D,

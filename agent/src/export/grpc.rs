@@ -117,20 +117,17 @@ impl Client {
         let flag = compressed.is_some();
         let message = compressed.unwrap_or_else(|| batch.data.clone());
         let channel = self.channels.get(Channel::default);
-        let response = tokio::time::timeout(self.settings.timeout, self.call(&channel, &message, flag)).await;
-        match response {
-            Ok(response) => Ok(reply::accepted(&response?, batch.spans)),
-            Err(_) => {
-                // Whether the request or the connection is stuck can't be told; a new one settles it.
-                *lock(&channel.ready) = None;
-                let limit = self.settings.timeout;
-                let message = format!(
-                    "{} did not answer within {limit:?}; raise the exporter's timeout or see what slows it",
-                    self.target.authority
-                );
-                Err(Failure::unavailable("timeout", message))
-            }
+        let call = self.call(&channel, &message, flag);
+        if let Ok(response) = tokio::time::timeout(self.settings.timeout, call).await {
+            return Ok(reply::accepted(&response?, batch.spans));
         }
+        // Whether the request or the connection is stuck can't be told; a new one settles it.
+        *lock(&channel.ready) = None;
+        let message = format!(
+            "{} did not answer within {:?}; raise the exporter's timeout or see what slows it",
+            self.target.authority, self.settings.timeout
+        );
+        Err(Failure::unavailable("timeout", message))
     }
 
     /// Closes what is idle.

@@ -197,9 +197,8 @@ impl LoadBalancing {
             }
             [only] => self.part(batch.clone(), only, backoff).await,
             backends => {
-                let parts = SPLITTER.with_borrow_mut(|splitter| {
-                    splitter.route(&batch.data, |id| epoch.router.owner(id))
-                });
+                let parts = SPLITTER
+                    .with_borrow_mut(|splitter| splitter.route(&batch.data, |id| epoch.router.owner(id)));
                 let parts = match parts {
                     Ok(parts) => parts,
                     Err(error) => {
@@ -258,7 +257,7 @@ impl LoadBalancing {
         let mut list = self.membership.subscribe();
         let gone = list.wait_for(|members| !members.contains(member)).await.is_ok();
         if !gone {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         Component, ConfigError, Located,
         exporters::{Compression, OtlpHttpExporter as Config},
     },
-    otlp::{Accepted, Batch},
+    otlp::{Accepted, Batch, json},
     transport::tls::HTTP11,
 };
 
@@ -39,6 +39,7 @@ pub(super) struct OtlpHttp {
     target: Target,
     path: PathAndQuery,
     headers: HeaderMap,
+    json: bool,
     compression: Compression,
     timeout: Duration,
     /// HTTP/1.1 carries one request at a time, so a thread has as many connections as requests under way.
@@ -51,14 +52,8 @@ impl OtlpHttp {
             Some(whole) => endpoint(config, whole, ""),
             None => endpoint(config, &config.endpoint, "/v1/traces"),
         }?;
-        if config.json {
-            return Err(ConfigError {
-                at: config.endpoint.at.clone(),
-                message: "encoding: json is known but not built yet; use proto".into(),
-            });
-        }
         let mut all = HeaderMap::new();
-        let content = "application/x-protobuf";
+        let content = if config.json { "application/json" } else { "application/x-protobuf" };
         all.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
         let host = target.authority.as_str().parse();
         all.insert(
@@ -74,6 +69,7 @@ impl OtlpHttp {
             target,
             path,
             headers: all,
+            json: config.json,
             compression: config.compression,
             timeout: config.timeout,
             idle: PerThread::new(),
@@ -82,7 +78,14 @@ impl OtlpHttp {
 
     /// The body, and whether it is compressed.
     fn body(&self, batch: &Batch) -> Result<(Bytes, bool), Failure> {
-        let plain = batch.data.clone();
+        let plain = if self.json {
+            let mut text = Vec::with_capacity(batch.data.len() * 2);
+            json::to_json(&batch.data, &mut text)
+                .map_err(|e| Failure::permanent("json", format!("no JSON form: {e}")))?;
+            Bytes::from(text)
+        } else {
+            batch.data.clone()
+        };
         let compressed = compress::compress(self.compression, &plain)
             .map_err(|e| Failure::permanent("compression", format!("compressing failed: {e}")))?;
         let flag = compressed.is_some();

@@ -13,7 +13,7 @@ use crate::config::exporters::Retry;
 
 /// What a backend may ask for at most: a `RetryInfo` of a year would otherwise hold a batch for a year where
 /// `max_elapsed_time` is 0.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// The retries of one batch, with the Collector's arithmetic: an interval that grows by `multiplier` up to
 /// `max_interval`, each wait spread by `randomization_factor` around it, all within `max_elapsed_time`.

@@ -234,8 +234,8 @@ impl Drop for Membership {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let gone = self.list.borrow().len() as i64;
-        BACKENDS.with_label_values(&[self.resolver.kind()]).sub(gone);
+        let gone = self.list.borrow().len();
+        BACKENDS.with_label_values(&[self.resolver.kind()]).sub(gone.cast_signed() as i64);
     }
 }
 
@@ -258,7 +258,9 @@ impl Shared {
             return;
         }
         UPDATES.with_label_values(&[kind]).inc();
-        BACKENDS.with_label_values(&[kind]).add(members.len() as i64 - before.len() as i64);
+        BACKENDS
+            .with_label_values(&[kind])
+            .add((members.len().cast_signed() - before.len().cast_signed()) as i64);
         tracing::info!(
             resolver = kind,
             before = before.len(),

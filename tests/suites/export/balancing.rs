@@ -208,8 +208,8 @@ async fn parts_of_a_backend_that_leaves_go_to_those_that_stay() {
     let members = Arc::new(Mutex::new(before.clone()));
     // A long wait: only the change of members can end it.
     let exporter = told("leaves", &members, |config| {
-        config.protocol.retry.initial_interval = Duration::from_secs(300);
-        config.protocol.retry.max_interval = Duration::from_secs(300);
+        config.protocol.retry.initial_interval = Duration::from_mins(5);
+        config.protocol.retry.max_interval = Duration::from_mins(5);
         config.protocol.retry.max_elapsed_time = Duration::ZERO;
     })
     .await;
@@ -222,7 +222,7 @@ async fn parts_of_a_backend_that_leaves_go_to_those_that_stay() {
         }
         members.lock().unwrap().retain(|member| *member != leaver.endpoint);
     };
-    let sending = tokio::time::timeout(Duration::from_secs(60), exporter.consume(batch.clone()));
+    let sending = tokio::time::timeout(Duration::from_mins(1), exporter.consume(batch.clone()));
     let (result, ()) = tokio::join!(sending, leaving);
     result.expect("the change ends the wait").unwrap();
     assert_eq!(leaver.requests(), 1);

@@ -95,7 +95,7 @@ async fn retry_info_beyond_the_limit_goes_to_the_sender() {
     let server = Server::grpc([Reply::Code(8, Some(60_000))]).await;
     let exporter = started("otlp", "beyond", Config::Otlp(grpc(&server.endpoint))).await;
     let refusal = exporter.consume(batch(1, 3, 2)).await.unwrap_err();
-    assert_eq!(refusal.kind, RefusalKind::Overloaded { retry_after: Duration::from_secs(60) });
+    assert_eq!(refusal.kind, RefusalKind::Overloaded { retry_after: Duration::from_mins(1) });
     assert_eq!(server.requests(), 1);
 }
 

@@ -7,6 +7,7 @@ use spanwarden::{
 
 use super::{
     configs::{http, metric, started},
+    files,
     load::batch,
     servers::{Reply, Server},
 };
@@ -84,6 +85,23 @@ async fn partial_success_is_passed_up() {
     let config = http(&format!("http://{}", server.endpoint));
     let exporter = started("otlphttp", "partial", Config::OtlpHttp(config)).await;
     assert_eq!(exporter.consume(batch(1, 3, 2)).await.unwrap().rejected_spans, 3);
+}
+
+#[tokio::test]
+async fn json_says_the_same() {
+    for compression in [Compression::None, Compression::Gzip] {
+        let server = Server::http([Reply::Partial(2)]).await;
+        let mut config = http(&format!("http://{}", server.endpoint));
+        (config.json, config.compression) = (true, compression);
+        let exporter = started("otlphttp", "json", Config::OtlpHttp(config)).await;
+        let batch = batch(1, 5, 3);
+        assert_eq!(exporter.consume(batch.clone()).await.unwrap().rejected_spans, 2);
+        server.got(|got| {
+            assert_eq!(got[0].headers["content-type"], "application/json");
+            let text = std::str::from_utf8(&got[0].data).unwrap();
+            assert_eq!(files::spans(text), files::expected(&batch));
+        });
+    }
 }
 
 #[tokio::test]

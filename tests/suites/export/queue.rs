@@ -34,7 +34,7 @@ async fn a_full_queue_refuses_and_its_rest_is_counted() {
     let server = Server::grpc([]).await;
     server.always(Reply::Never);
     let mut config = grpc(&server.endpoint);
-    config.timeout = Duration::from_secs(600);
+    config.timeout = Duration::from_mins(10);
     config.queue = Some(SendingQueue { num_consumers: 1, queue_size: 2 });
     let exporter = started("otlp", "full", Config::Otlp(config)).await;
     exporter.consume(batch(1, 3, 2)).await.unwrap();
@@ -57,8 +57,8 @@ async fn shutdown_ends_the_wait_for_a_retry() {
     let server = Server::grpc([]).await;
     server.always(Reply::Code(14, None));
     let mut config = grpc(&server.endpoint);
-    config.retry.initial_interval = Duration::from_secs(3600);
-    config.retry.max_interval = Duration::from_secs(3600);
+    config.retry.initial_interval = Duration::from_hours(1);
+    config.retry.max_interval = Duration::from_hours(1);
     config.retry.max_elapsed_time = Duration::ZERO;
     let exporter = started("otlp", "ends", Config::Otlp(config)).await;
     let ending = async {
@@ -67,7 +67,7 @@ async fn shutdown_ends_the_wait_for_a_retry() {
         }
         exporter.shutdown(Instant::now() + Duration::from_secs(30)).await;
     };
-    let sending = tokio::time::timeout(Duration::from_secs(60), exporter.consume(batch(1, 3, 2)));
+    let sending = tokio::time::timeout(Duration::from_mins(1), exporter.consume(batch(1, 3, 2)));
     let (result, ()) = tokio::join!(sending, ending);
     let refusal = result.expect("it does not wait an hour").unwrap_err();
     assert!(matches!(refusal.kind, RefusalKind::Unavailable { .. }));

@@ -213,7 +213,7 @@ async fn answer(
         reply
     };
     if matches!(reply, Reply::Never) {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
     }
     if h2 { grpc_response(&reply) } else { http_response(&reply, header("content-type").as_deref()) }
 }
@@ -278,7 +278,7 @@ fn retry_info(code: u8, millis: u32) -> String {
         #[prost(int32, tag = "2")]
         nanos: i32,
     }
-    let delay = Delay { seconds: i64::from(millis / 1000), nanos: (millis % 1000 * 1_000_000) as i32 };
+    let delay = Delay { seconds: i64::from(millis / 1000), nanos: (millis % 1000 * 1_000_000).cast_signed() };
     let any = Any {
         type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
         value: Some(RetryInfo { delay: Some(delay) }),
