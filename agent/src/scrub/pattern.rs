@@ -224,3 +224,6 @@ impl Pattern {
         self.groups.iter().position(|group| group.as_deref() == Some(name))
     }
 }
+
+#[cfg(test)]
+mod tests;
