@@ -41,7 +41,7 @@ pub(super) fn otlp(mut fields: Fields<'_>, endpoint: Located<String>) -> OtlpExp
         tls: tls::client(&mut fields),
         compression: compression(&mut fields),
         headers: headers(&mut fields),
-        timeout: fields.duration("timeout").unwrap_or(Duration::from_secs(5)),
+        timeout: timeout(&mut fields, Duration::from_secs(5)),
         retry: retry(&mut fields),
         queue: queue(&mut fields),
     };
@@ -76,7 +76,7 @@ fn otlp_http(mut fields: Fields<'_>) -> OtlpHttpExporter {
         tls: tls::client(&mut fields),
         compression: compression(&mut fields),
         headers: headers(&mut fields),
-        timeout: fields.duration("timeout").unwrap_or(Duration::from_secs(30)),
+        timeout: timeout(&mut fields, Duration::from_secs(30)),
         retry: retry(&mut fields),
         queue: queue(&mut fields),
     };
@@ -104,6 +104,18 @@ fn otlp_http(mut fields: Fields<'_>) -> OtlpHttpExporter {
         "connections are kept as they are needed",
     );
     exporter
+}
+
+/// What a request may take. The Collector's 0 is "for ever"; no wait here is without an end.
+fn timeout(fields: &mut Fields<'_>, default: Duration) -> Duration {
+    let timeout = fields.duration("timeout").unwrap_or(default);
+    if timeout.is_zero() {
+        fields.error_at(
+            "timeout",
+            "must be longer than 0: a backend that never answers would hold its batch for ever",
+        );
+    }
+    timeout
 }
 
 fn compression(fields: &mut Fields<'_>) -> Compression {

@@ -7,19 +7,23 @@ use crate::config::{
     yaml::Node,
 };
 
-/// What `extract.metadata` may name.
-const METADATA: [&str; 28] = [
+/// What `extract.metadata` may name: what the kernel's evidence and a pod source tell.
+const METADATA: [&str; 8] = [
     "k8s.namespace.name",
     "k8s.pod.name",
     "k8s.pod.uid",
-    "k8s.pod.hostname",
     "k8s.pod.ip",
-    "k8s.pod.start_time",
     "k8s.node.name",
+    "k8s.deployment.name",
+    "k8s.container.name",
+    "container.id",
+];
+/// What the Collector knows beyond these.
+const METADATA_NOT_BUILT: [&str; 24] = [
+    "k8s.pod.hostname",
+    "k8s.pod.start_time",
     "k8s.node.uid",
     "k8s.cluster.uid",
-    "k8s.container.name",
-    "k8s.deployment.name",
     "k8s.deployment.uid",
     "k8s.replicaset.name",
     "k8s.replicaset.uid",
@@ -31,15 +35,16 @@ const METADATA: [&str; 28] = [
     "k8s.job.uid",
     "k8s.cronjob.name",
     "k8s.cronjob.uid",
-    "container.id",
     "container.image.name",
     "container.image.tag",
+    "container.image.tags",
     "container.image.repo_digests",
     "service.name",
     "service.namespace",
+    "service.version",
+    "service.instance.id",
+    "host.name",
 ];
-/// Newer names that nothing here has a source for yet.
-const METADATA_NOT_BUILT: [&str; 2] = ["service.version", "service.instance.id"];
 
 pub(super) fn read(mut fields: Fields<'_>) -> K8sAttributes {
     let mut config = fields.table("extract").map(extract).unwrap_or_default();
