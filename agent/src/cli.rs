@@ -1,1 +1,52 @@
-//! cli
+//! The command line: one file a subcommand.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod run;
+mod validate;
+
+/// Receives OpenTelemetry spans, learns from the kernel who sent them, scrubs, routes, samples and exports them.
+///
+/// Agent and gateway are two configurations of this program, in the OpenTelemetry Collector's YAML.
+/// Start with `spanwarden run --print-config`.
+#[derive(Parser)]
+#[command(name = "spanwarden", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Validate(validate::Validate),
+}
+
+/// Parses the arguments, runs, and says with the exit code how it went: 0 well, 1 failed, 2 bad arguments.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(run) => run.run(),
+        Command::Validate(validate) => validate.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes on one line, without those that an outer message already quotes.
+fn chain(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}

@@ -116,6 +116,20 @@ pub trait PodSource: Send + Sync {
     fn by_ip(&self, ip: std::net::IpAddr) -> Option<Arc<Pod>>;
 }
 
+/// No pod source is configured: pods are known by their uid only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPods;
+
+impl PodSource for NoPods {
+    fn by_uid(&self, _: &str) -> Option<Arc<Pod>> {
+        None
+    }
+
+    fn by_ip(&self, _: std::net::IpAddr) -> Option<Arc<Pod>> {
+        None
+    }
+}
+
 /// Tells the origin of accepted connections.
 pub trait OriginSource: Send + Sync {
     /// The origin of an accepted TCP socket. Called once a connection, before a byte is read from it.

@@ -185,6 +185,13 @@ pub struct Worker {
 }
 
 impl Server {
+    /// Whether [`Server::bind`] would accept the configuration: certificates are read, no port is opened.
+    pub fn check(receiver: &OtlpReceiver) -> Result<(), ReceiverError> {
+        receiver.grpc.as_ref().map(grpc_endpoint).transpose()?;
+        receiver.http.as_ref().map(http_endpoint).transpose()?;
+        Ok(())
+    }
+
     /// Opens the ports of `receiver` for `workers` threads (at least one). They listen from here on: load and
     /// attach the kernel programs first.
     pub fn bind(receiver: &OtlpReceiver, id: &ComponentId, workers: usize) -> Result<Self, ReceiverError> {

@@ -8,8 +8,11 @@
 //! [`oracle`] and [`proto`] are OTLP as prost reads it, and generated requests: what the walker is held against.
 
 pub mod agent;
+pub mod certificates;
 pub mod cgroup;
 pub mod cleanup;
+pub mod kubernetes;
+pub mod load;
 pub mod netns;
 pub mod node;
 pub mod oracle;

@@ -18,7 +18,15 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         let mut build = cargo();
-        build.args(["build", "--release", "--package", "spanwarden", "--package", "spanwarden-tests", "--bins"]);
+        build.args([
+            "build",
+            "--release",
+            "--package",
+            "spanwarden",
+            "--package",
+            "spanwarden-tests",
+            "--bins",
+        ]);
         step("the release build", &mut build)?;
         let release = target().join("release");
         let mut bench = Command::new(release.join("bench"));

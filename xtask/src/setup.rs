@@ -22,7 +22,9 @@ pub(crate) fn is_root() -> bool {
 /// Whether a program is on the path, or where administrators' programs are.
 pub(crate) fn has(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|d: PathBuf| d.join(program).is_file())
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|d: PathBuf| d.join(program).is_file())
 }
 
 /// Installs what is missing of the programs that the demo and the tests use; says what is missing where it can't.
@@ -41,12 +43,37 @@ pub(crate) fn packages(names: &[&str]) -> Result<()> {
     }
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments);
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+            .args(arguments);
         command
     };
     step("package lists", &mut apt(&["update"]))?;
     let mut install = apt(&["install", "-y", "--no-install-recommends"]);
     step(&format!("packages {}", names.join(" ")), install.args(names))
+}
+
+/// The version that still builds with Go 1.26; newer ones want a newer Go.
+const KUSTOMIZE: &str = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.2";
+
+/// Makes sure that `deploy/` can be built: by `kubectl`, by `kustomize`, or by a `kustomize` built here with Go.
+/// Returns the directory to add to the path, if any.
+pub(crate) fn kustomize() -> Result<Option<PathBuf>> {
+    let tools = target().join("tools");
+    if has("kubectl") || has("kustomize") {
+        return Ok(None);
+    }
+    if tools.join("kustomize").is_file() {
+        return Ok(Some(tools));
+    }
+    if !has("go") {
+        bail!(
+            "missing: kubectl, or kustomize, or Go 1.25 or newer to build it with. Install one and run this again"
+        );
+    }
+    step("kustomize", Command::new("go").env("GOBIN", &tools).args(["install", KUSTOMIZE]))?;
+    Ok(Some(tools))
 }
 
 /// A Python environment with the real OpenTelemetry SDK; the path of its interpreter.

@@ -20,6 +20,7 @@ impl Test {
     pub(crate) fn run(self) -> Result<()> {
         setup::programs()?;
         let python = setup::python()?;
+        let tools = setup::kustomize()?;
         step("format", cargo().args(["fmt", "--all", "--check"]))?;
         step(
             "lints",
@@ -27,6 +28,11 @@ impl Test {
         )?;
         let mut tests = cargo();
         tests.args(["test", "--workspace", "--locked"]).env("SPANWARDEN_PYTHON", &python);
+        if let Some(tools) = tools {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let all = std::iter::once(tools).chain(std::env::split_paths(&path));
+            tests.env("PATH", std::env::join_paths(all)?);
+        }
         step("tests", &mut tests)
     }
 }

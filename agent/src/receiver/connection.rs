@@ -88,6 +88,23 @@ enum Http {
     Two,
 }
 
+/// One line a connection: who opened it. The demo and whoever asks "who is that" read it.
+fn log_accepted(transport: Transport, origin: &Origin) {
+    let (process, pod) = (origin.process.as_ref(), origin.pod.as_deref());
+    tracing::debug!(
+        target: "spanwarden::receiver::connection",
+        %transport,
+        peer = %origin.peer,
+        evidence = %origin.evidence,
+        k8s.namespace.name = pod.map_or("", |pod| pod.namespace.as_str()),
+        k8s.pod.name = pod.map_or("", |pod| pod.name.as_str()),
+        k8s.pod.uid = origin.pod_uid.as_deref().unwrap_or_default(),
+        process.pid = process.map_or(0, |process| process.pid),
+        process.comm = process.map_or("", |process| process.comm.as_str()),
+        "connection accepted"
+    );
+}
+
 /// Serves an accepted socket to its end.
 pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<Origin>, shutdown: Shutdown) {
     let largest = match service.protocol {
@@ -121,6 +138,7 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
     if protocol == sniff::Protocol::Nothing {
         return;
     }
+    log_accepted(connection.transport, &connection.origin);
     match &connection.tls {
         Some(acceptor) if protocol == sniff::Protocol::Tls => {
             let handshake = timeout(connection.limits.handshake, acceptor.accept(stream)).await;

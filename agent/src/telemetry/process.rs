@@ -3,7 +3,10 @@
 
 use std::{sync::LazyLock, time::Instant};
 
-use super::metrics::{Gauges, gauge};
+use super::{
+    memory,
+    metrics::{Gauges, gauge},
+};
 
 static UPTIME: LazyLock<Gauges> =
     LazyLock::new(|| gauge("otelcol_process_uptime", "Uptime of the process, seconds.", &[]));
@@ -12,9 +15,8 @@ static CPU: LazyLock<Gauges> = LazyLock::new(|| {
 });
 static RSS: LazyLock<Gauges> =
     LazyLock::new(|| gauge("otelcol_process_memory_rss", "Resident memory of the process, bytes.", &[]));
-static BUILD: LazyLock<Gauges> = LazyLock::new(|| {
-    gauge("spanwarden_build_info", "Always 1; the version is the label.", &["version"])
-});
+static BUILD: LazyLock<Gauges> =
+    LazyLock::new(|| gauge("spanwarden_build_info", "Always 1; the version is the label.", &["version"]));
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Marks the start of the process for `otelcol_process_uptime`.
@@ -29,5 +31,5 @@ pub fn update() {
     let Ok(stat) = procfs::process::Process::myself().and_then(|me| me.stat()) else { return };
     let ticks = procfs::ticks_per_second();
     CPU.with_label_values::<&str>(&[]).set(((stat.utime + stat.stime) / ticks) as i64);
-    RSS.with_label_values::<&str>(&[]).set((stat.rss * procfs::page_size()) as i64);
+    RSS.with_label_values::<&str>(&[]).set(memory::resident().unwrap_or(0) as i64);
 }

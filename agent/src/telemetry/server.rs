@@ -67,9 +67,7 @@ impl Page {
             }
             (Self::Health(health), "/livez") => match health.live() {
                 Ok(()) => text(StatusCode::OK, "live\n".into()),
-                Err(stuck) => {
-                    text(StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join(", ")))
-                }
+                Err(stuck) => text(StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join(", "))),
             },
             (Self::Health(health), "/" | "/readyz") => match health.ready() {
                 Ok(()) => text(StatusCode::OK, "ready\n".into()),

@@ -1,0 +1,47 @@
+//! `spanwarden run`
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{config, pipeline, telemetry};
+
+/// Runs what a configuration says, until SIGTERM or SIGINT; then it drains and ends.
+///
+/// Without --config it runs an embedded default: OTLP on localhost:4317 and :4318, scrubbing, tail sampling, kept
+/// traces as OTLP JSON lines in ./spanwarden-traces.jsonl, and kernel evidence of the sender where the kernel and
+/// the privileges allow it.
+#[derive(Args)]
+pub(super) struct Run {
+    /// The configuration, in the Collector's YAML; the embedded default without it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Prints the embedded default configuration and ends.
+    #[arg(long, conflicts_with = "config")]
+    print_config: bool,
+}
+
+impl Run {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.print_config {
+            print!("{}", config::DEFAULT);
+            return Ok(());
+        }
+        let config = match &self.config {
+            Some(path) => config::load(path)?,
+            None => config::default_config()?,
+        };
+        telemetry::process::start();
+        telemetry::logs::init(&config.service.telemetry.log_level, config.service.telemetry.log_json);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        if self.config.is_none() {
+            tracing::info!(
+                "no --config: running the embedded default (spanwarden run --print-config shows it)"
+            );
+        }
+        pipeline::run(&config)
+    }
+}

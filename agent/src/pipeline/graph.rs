@@ -1,0 +1,182 @@
+//! The stages of a configuration, wired: each hands its batches to the next.
+//!
+//! Processors that change spans and stand next to each other become one plan, so that a request is walked once
+//! for all of them. Every pipeline has at least one plan, and the first one is what checks a request: nothing
+//! passes that was not walked.
+#![forbid(unsafe_code)]
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use tokio::runtime::Handle;
+
+use super::{batch::BatchProcessor, fanout::Fanout, memory_limiter::MemoryLimiter, scrub_stage::ScrubStage};
+use crate::{
+    config::{Component, ComponentId, Config, ConfigError, processors::Processor, service::Pipeline},
+    export::{self, Exporter, StartError},
+    otlp::Consumer,
+    sampling::TailSampling,
+    scrub::Plan,
+};
+
+type Draining = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Sends on what one stage holds, until the deadline.
+type Drain = Box<dyn FnOnce(Instant) -> Draining + Send>;
+
+/// Everything between the receivers and the network.
+pub(super) struct Graph {
+    /// What each receiver hands its batches to.
+    pub(super) entries: HashMap<ComponentId, Arc<dyn Consumer>>,
+    /// The smallest limit of the memory limiters, bytes.
+    pub(super) memory_limit: Option<u64>,
+    /// Processors that hold something, in the order in which spans flow.
+    drains: Vec<(ComponentId, Drain)>,
+    exporters: HashMap<ComponentId, Arc<dyn Exporter>>,
+}
+
+struct Builder<'a> {
+    config: &'a Config,
+    /// The runtimes of the workers, for stages with tasks of their own.
+    workers: &'a [Handle],
+    graph: Graph,
+}
+
+impl Graph {
+    /// Builds all pipelines. `stamp`: whether origins are known and written onto the resources. Must be called
+    /// inside a runtime that outlives the graph.
+    pub(super) fn build(config: &Config, stamp: bool, workers: &[Handle]) -> Result<Self, ConfigError> {
+        let graph = Graph {
+            entries: HashMap::new(),
+            memory_limit: None,
+            drains: Vec::new(),
+            exporters: HashMap::new(),
+        };
+        let mut builder = Builder { config, workers, graph };
+        let mut by_receiver: HashMap<&ComponentId, Vec<Arc<dyn Consumer>>> = HashMap::new();
+        for pipeline in &config.service.pipelines {
+            let entry = builder.pipeline(pipeline, stamp)?;
+            for receiver in &pipeline.receivers {
+                by_receiver.entry(receiver).or_default().push(Arc::clone(&entry));
+            }
+        }
+        let mut graph = builder.graph;
+        graph.drains.reverse(); // they were found from the last stage to the first
+        let entries = by_receiver.into_iter().map(|(id, consumers)| (id.clone(), Fanout::of(consumers)));
+        graph.entries = entries.collect();
+        Ok(graph)
+    }
+
+    /// Starts the exporters' own work on the current runtime.
+    pub(super) async fn start(&self) -> Result<(), StartError> {
+        for exporter in self.exporters.values() {
+            exporter.start().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends on what the stages hold, first to last, until the deadline.
+    pub(super) async fn drain(self, deadline: Instant) {
+        for (id, drain) in self.drains {
+            tracing::debug!(processor = %id, "draining");
+            drain(deadline).await;
+        }
+        for (id, exporter) in self.exporters {
+            tracing::debug!(exporter = %id, "draining");
+            exporter.shutdown(deadline.into()).await;
+        }
+    }
+}
+
+impl Builder<'_> {
+    fn pipeline(&mut self, pipeline: &Pipeline, stamp: bool) -> Result<Arc<dyn Consumer>, ConfigError> {
+        let mut next = self.fan_out(pipeline)?;
+        let processors: Vec<&Component<Processor>> =
+            pipeline.processors.iter().filter_map(|id| self.config.processor(id)).collect();
+        let limiters =
+            processors.iter().take_while(|p| matches!(p.config, Processor::MemoryLimiter(_))).count();
+        let (limiters, rest) = processors.split_at(limiters);
+        let fused = rest.iter().take_while(|p| changes_spans(p)).count();
+        let (first_plan, rest) = rest.split_at(fused);
+        for neighbours in rest.chunk_by(|a, b| changes_spans(a) && changes_spans(b)).rev() {
+            next = self.stage(neighbours, next)?;
+        }
+        next = Arc::new(ScrubStage { plan: Plan::compile(first_plan, stamp)?, next });
+        for limiter in limiters.iter().rev() {
+            next = self.stage(&[limiter], next)?;
+        }
+        Ok(next)
+    }
+
+    /// One processor, or several neighbours that change spans, in front of `next`.
+    fn stage(
+        &mut self,
+        processors: &[&Component<Processor>],
+        next: Arc<dyn Consumer>,
+    ) -> Result<Arc<dyn Consumer>, ConfigError> {
+        let component = processors[0];
+        match &component.config {
+            Processor::MemoryLimiter(config) => {
+                let limiter = MemoryLimiter::new(&with(component, config), next)?;
+                let limit = limiter.limit_bytes();
+                self.graph.memory_limit =
+                    Some(self.graph.memory_limit.map_or(limit, |lowest| lowest.min(limit)));
+                Ok(Arc::new(limiter))
+            }
+            Processor::Batch(config) => {
+                let batch = Arc::new(BatchProcessor::new(&with(component, config), next));
+                let held = Arc::clone(&batch);
+                self.drain(component, move |left| async move { held.shutdown(left).await });
+                Ok(batch)
+            }
+            Processor::TailSampling(config) => {
+                let sampling = Arc::new(TailSampling::on(&with(component, config), next, self.workers)?);
+                let held = Arc::clone(&sampling);
+                self.drain(component, move |left| async move { held.shutdown(left).await });
+                Ok(sampling)
+            }
+            _ => Ok(Arc::new(ScrubStage { plan: Plan::compile(processors, false)?, next })),
+        }
+    }
+
+    fn drain<F>(
+        &mut self,
+        component: &Component<Processor>,
+        shutdown: impl FnOnce(std::time::Duration) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let drain: Drain = Box::new(|deadline| {
+            Box::pin(shutdown(deadline.saturating_duration_since(Instant::now()))) as Draining
+        });
+        self.graph.drains.push((component.id.clone(), drain));
+    }
+
+    fn fan_out(&mut self, pipeline: &Pipeline) -> Result<Arc<dyn Consumer>, ConfigError> {
+        let mut consumers: Vec<Arc<dyn Consumer>> = Vec::new();
+        for component in pipeline.exporters.iter().filter_map(|id| self.config.exporter(id)) {
+            let exporter = match self.graph.exporters.get(&component.id) {
+                Some(exporter) => Arc::clone(exporter),
+                None => export::build(component)?,
+            };
+            self.graph.exporters.insert(component.id.clone(), Arc::clone(&exporter));
+            consumers.push(exporter);
+        }
+        Ok(Fanout::of(consumers))
+    }
+}
+
+/// The same component with the configuration of its own type.
+fn with<T: Clone>(component: &Component<Processor>, config: &T) -> Component<T> {
+    Component { id: component.id.clone(), at: component.at.clone(), config: config.clone() }
+}
+
+/// Whether one plan can hold it.
+fn changes_spans(component: &Component<Processor>) -> bool {
+    match component.config {
+        Processor::Redaction(_)
+        | Processor::Transform(_)
+        | Processor::Attributes(_)
+        | Processor::Resource(_)
+        | Processor::K8sAttributes(_) => true,
+        Processor::MemoryLimiter(_) | Processor::Batch(_) | Processor::TailSampling(_) => false,
+    }
+}

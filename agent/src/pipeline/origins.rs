@@ -1,0 +1,98 @@
+//! Kernel evidence as the configuration asks for it.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    config::{
+        Config,
+        extensions::{OriginExtension, Pods},
+        receivers::Receiver,
+    },
+    origin::{
+        NoPods, OriginSource, PodSource,
+        bpf::{KernelOrigins, Options},
+        capabilities,
+        join::AddressOrigins,
+        loader::own,
+        pods::FilePods,
+    },
+};
+
+/// Where origins come from, and whether the agent may go on without.
+pub(super) struct Origins {
+    pub(super) source: Arc<dyn OriginSource>,
+    /// Whether `extensions.origin` is on: only then are resources stamped.
+    pub(super) stamp: bool,
+    /// `evidence: required`
+    pub(super) required: bool,
+    kernel: Option<Arc<KernelOrigins>>,
+}
+
+impl Origins {
+    /// Starts to read the kernel's findings. After capabilities were dropped.
+    pub(super) fn watch(&self) -> Result<()> {
+        if let Some(kernel) = &self.kernel {
+            kernel.watch_findings(|_| {})?;
+        }
+        Ok(())
+    }
+}
+
+/// Attaches the kernel programs when the configuration wants them, and drops every capability then.
+///
+/// Must run before any other thread is there: capabilities are a thread's own (`capabilities(7)`).
+pub(super) fn start(config: &Config) -> Result<Origins> {
+    let Some(extension) = config.origin() else {
+        let source = Arc::new(AddressOrigins::new(Arc::new(NoPods)));
+        return Ok(Origins { source, stamp: false, required: false, kernel: None });
+    };
+    let pods = pods(extension)?;
+    let variables =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let options = Options {
+        cgroup: extension.cgroup.clone(),
+        own_addresses: own::from_env(variables)?,
+        ports: ports(config),
+        pods: Arc::clone(&pods),
+    };
+    let kernel = match KernelOrigins::attach(options) {
+        Ok(kernel) => Some(Arc::new(kernel)),
+        Err(error) if extension.required => {
+            return Err(error).context("extensions::origin: evidence is `required` and cannot be had");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no kernel evidence; going on with addresses (evidence: preferred)");
+            None
+        }
+    };
+    capabilities::drop_all().context("cannot drop capabilities after attaching")?;
+    let source: Arc<dyn OriginSource> = match &kernel {
+        Some(kernel) => Arc::clone(kernel) as Arc<dyn OriginSource>,
+        None => Arc::new(AddressOrigins::new(pods)),
+    };
+    Ok(Origins { source, stamp: true, required: extension.required, kernel })
+}
+
+fn pods(extension: &OriginExtension) -> Result<Arc<dyn PodSource>> {
+    match &extension.pods {
+        Some(Pods::File(path)) => {
+            let pods = FilePods::open(path)
+                .with_context(|| format!("extensions::origin::pods: {}", path.display()))?;
+            Ok(Arc::new(pods))
+        }
+        None => Ok(Arc::new(NoPods)),
+    }
+}
+
+/// The ports on which this program receives: a finding towards one of them is telemetry for us.
+fn ports(config: &Config) -> Vec<u16> {
+    let endpoints = config.receivers.iter().flat_map(|component| {
+        let Receiver::Otlp(otlp) = &component.config;
+        let grpc = otlp.grpc.as_ref().map(|grpc| grpc.endpoint.as_str());
+        grpc.into_iter().chain(otlp.http.as_ref().map(|http| http.endpoint.as_str()))
+    });
+    endpoints.filter_map(|endpoint| endpoint.rsplit_once(':')?.1.parse().ok()).collect()
+}
