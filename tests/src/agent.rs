@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    cgroup,
     cleanup::{self, Made},
     process::{Place, Process},
 };
@@ -174,8 +175,7 @@ pub struct Directory {
 impl Directory {
     /// An empty one.
     pub fn new() -> Result<Self> {
-        let path =
-            env::temp_dir().join(format!("spanwarden-test-{}-{}", std::process::id(), cleanup::number()));
+        let path = env::temp_dir().join(cleanup::name(cgroup::PREFIX));
         cleanup::note(Made::Directory(path.clone()));
         fs::create_dir(&path).with_context(|| path.display().to_string())?;
         Ok(Self { path })

@@ -17,7 +17,7 @@ use nix::{
 
 use crate::cleanup::{self, Made};
 
-/// What the names of all our cgroups begin with; the maker's pid follows.
+/// What the names of all our cgroups, and directories of files, begin with; the maker's pid follows.
 pub(crate) const PREFIX: &str = "spanwarden-test-";
 
 /// How long processes that got SIGKILL may take to go.
@@ -48,7 +48,7 @@ pub struct CgroupRoot {
 impl CgroupRoot {
     /// Makes the cgroup.
     pub fn new() -> Result<Self> {
-        let path = mount()?.join(format!("{PREFIX}{}-{}", std::process::id(), cleanup::number()));
+        let path = mount()?.join(cleanup::name(PREFIX));
         cleanup::note(Made::Cgroup(path.clone()));
         fs::create_dir(&path).with_context(|| format!("cgroup {}", path.display()))?;
         Ok(Self { path })

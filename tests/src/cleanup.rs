@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, Once, PoisonError,
@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use nix::{sys::signal::kill, unistd::Pid};
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{cgroup, netns};
@@ -91,6 +91,11 @@ pub(crate) fn number() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// A name that says who made the thing; [`sweep`] reads it.
+pub(crate) fn name(prefix: &str) -> String {
+    format!("{prefix}{}-{}", std::process::id(), number())
+}
+
 fn watch_for_interrupts() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let watch = move || {
@@ -128,6 +133,12 @@ fn sweep() {
             }
         }
     }
+    let temporary = env::temp_dir();
+    for name in names(&temporary) {
+        if left_behind(&name, cgroup::PREFIX) {
+            Made::Directory(temporary.join(name)).remove();
+        }
+    }
     for name in names(Path::new(netns::DIRECTORY)) {
         if left_behind(&name, netns::PREFIX) {
             Made::Namespace(name).remove();
@@ -139,5 +150,5 @@ fn sweep() {
 fn left_behind(name: &str, prefix: &str) -> bool {
     let pid =
         name.strip_prefix(prefix).and_then(|rest| rest.split_once('-')).and_then(|(pid, _)| pid.parse().ok());
-    pid.is_some_and(|pid| pid > 0 && kill(Pid::from_raw(pid), None).is_err())
+    pid.is_some_and(|pid| pid > 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }

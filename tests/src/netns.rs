@@ -23,7 +23,7 @@ pub struct Namespace {
 impl Namespace {
     /// Makes a namespace with its loopback up. `ip netns exec <name>` works on it as long as it lives.
     pub fn new() -> Result<Arc<Self>> {
-        let name = format!("{PREFIX}{}-{}", std::process::id(), cleanup::number());
+        let name = cleanup::name(PREFIX);
         cleanup::note(Made::Namespace(name.clone()));
         run(Command::new("ip").args(["netns", "add", &name]), "")?;
         let path = PathBuf::from(DIRECTORY).join(&name);

@@ -42,6 +42,10 @@ pub fn missing() -> Vec<String> {
     if !Path::new("/proc/self/ns/net").exists() {
         missing.push("network namespaces: a kernel with CONFIG_NET_NS".to_owned());
     }
+    // There with CONFIG_BPF_SYSCALL only.
+    if !Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists() {
+        missing.push("BPF: Linux 5.10 or later with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF".to_owned());
+    }
     missing
 }
 

@@ -9,8 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use spanwarden::origin::cgroup;
-use spanwarden_tests::node::{Node, Pod};
+use spanwarden_tests::{
+    node::{Node, Pod},
+    process::{Place, Process},
+};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_pod-client");
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,5 +103,50 @@ fn nothing_stays_behind_after_a_panic() -> Result<()> {
     }
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z "), "still running: {state}");
+    Ok(())
+}
+
+/// What [`an_interrupted_run_leaves_nothing_and_a_killed_ones_leavings_are_swept`] runs in a process of its own.
+#[test]
+#[ignore = "a part of another test"]
+fn a_run_that_does_not_end() -> Result<()> {
+    let node = Node::new()?;
+    let pod = node.pod("shop", "web")?;
+    let _sleeper = pod.spawn("sleep", &["600"])?;
+    let name =
+        |place: &spanwarden_tests::process::Place| place.netns.as_ref().map(|netns| netns.name().to_owned());
+    let pod_netns = name(pod.place()).context("a namespace")?;
+    // On a line of its own: the test runner has not ended the one with the test's name.
+    println!("\nmade {} {} {pod_netns}", node.cgroups().path().display(), node.netns().name());
+    std::thread::sleep(PATIENCE * 3);
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_and_a_killed_ones_leavings_are_swept() -> Result<()> {
+    let run = || -> Result<(Process, Vec<std::path::PathBuf>)> {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.args(["--exact", "a_run_that_does_not_end", "--ignored", "--nocapture"]);
+        let mut process = Process::spawn("a run", command)?;
+        let line = process.wait_for_line("made ", PATIENCE)?;
+        let mut fields = line.split(' ').skip(1);
+        let cgroup = fields.next().context("a cgroup")?.into();
+        let made =
+            [cgroup].into_iter().chain(fields.map(|name| Path::new("/run/netns").join(name))).collect();
+        Ok((process, made))
+    };
+    let there = |made: &[std::path::PathBuf]| made.iter().filter(|path| path.exists()).count();
+
+    let (mut killed, left) = run()?;
+    killed.signal(Signal::SIGKILL)?;
+    killed.wait(PATIENCE)?;
+
+    let (mut interrupted, made) = run()?;
+    assert_eq!(there(&left), 0, "not swept: {left:?}");
+    assert_eq!(there(&made), 3);
+    interrupted.signal(Signal::SIGINT)?;
+    let status = interrupted.wait(PATIENCE)?;
+    assert_eq!(there(&made), 0, "{made:?}\n{}", interrupted.output());
+    assert_eq!(status.code(), Some(130));
     Ok(())
 }

@@ -8,6 +8,8 @@
 //! pod-client send     TARGET PAYLOAD [CHUNK]                a payload (see `payload`), CHUNK bytes a packet
 //! pod-client drain    ADDRESS                               accepts connections and reads them to their end
 //! ```
+//!
+//! With `POD_CLIENT_UID` in the environment it becomes that user first.
 
 use std::{
     env,
@@ -19,8 +21,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::{
-    sys::wait::{WaitStatus, waitpid},
-    unistd::{ForkResult, fork},
+    sys::{
+        prctl::set_name,
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Uid, fork, getuid, setuid},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use spanwarden_tests::payload;
@@ -30,6 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Some(uid) = env::var_os("POD_CLIENT_UID") {
+        let uid = uid.to_str().and_then(|uid| uid.parse().ok()).context("POD_CLIENT_UID is no number")?;
+        setuid(Uid::from_raw(uid))?;
+    }
     match arguments.as_slice() {
         ["stay", uid, target, first, count, source @ ..] => {
             let (target, source) = (target.parse()?, address(source)?);
@@ -74,7 +83,7 @@ fn introduce(pod: &str, target: SocketAddr, id: u64, source: Option<SocketAddr>)
     socket.connect_timeout(&target.into(), PATIENCE).with_context(|| format!("connecting to {target}"))?;
     let mut stream = TcpStream::from(socket);
     let comm = std::fs::read_to_string("/proc/self/comm")?;
-    let (pid, uid, local) = (std::process::id(), nix::unistd::getuid(), stream.local_addr()?);
+    let (pid, uid, local) = (std::process::id(), getuid(), stream.local_addr()?);
     stream.write_all(format!("{id} {pid} {pod} {local} {uid} {}\n", comm.trim_end()).as_bytes())?;
     Ok(stream)
 }
@@ -84,8 +93,7 @@ fn in_own_process(work: impl FnOnce() -> Result<()>) -> Result<()> {
     // SAFETY: this process has one thread, so the child may do all that its parent may (fork(2)).
     match unsafe { fork() }? {
         ForkResult::Child => {
-            let result =
-                std::fs::write("/proc/self/comm", "one-shot").map_err(Into::into).and_then(|()| work());
+            let result = set_name(c"one-shot").map_err(Into::into).and_then(|()| work());
             if let Err(error) = &result {
                 eprintln!("{error:#}");
             }

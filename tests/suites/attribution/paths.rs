@@ -2,16 +2,21 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use spanwarden_tests::node::{Node, Pod};
+use spanwarden_tests::{
+    node::{Node, Pod},
+    process::Process,
+};
 
 use super::server::{CLIENT, CLUSTER_IP, MASQUERADED, PATIENCE, Server, all_right, at};
 
-/// Connections of each path and family: with eight of them more than 10,000, a tenth of them one-shot.
+/// Connections of each path and family: with the first eight of them more than 10,000, a tenth of them one-shot.
 const STAY: u64 = 1_140;
 const ONE_SHOT: u64 = 130;
-/// Processes that connect at the same time.
+/// The agent keeps no state of a half-open connection.
+const SYN_COOKIES: &str = "SYN cookies";
+/// Processes that connect at the same time, each as another user.
 const CLIENTS: u64 = 3;
 
 #[test]
@@ -22,9 +27,12 @@ fn ten_thousand_connections_none_missing_none_wrong() -> Result<()> {
     let sidecars: Vec<Pod> = (0..CLIENTS)
         .map(|n| node.pod_in_network_of(&agent, "spanwarden", &format!("sidecar-{n}")))
         .collect::<Result<_>>()?;
+    let host: Vec<Pod> = (0..CLIENTS)
+        .map(|n| node.host_network_pod("kube-system", &format!("host-{n}")))
+        .collect::<Result<_>>()?;
     node.service(CLUSTER_IP.0, CLUSTER_IP.1, &agent, false)?;
     node.service(MASQUERADED.0, MASQUERADED.1, &agent, true)?;
-    let all: Vec<Pod> = web.iter().chain(&sidecars).cloned().collect();
+    let all: Vec<Pod> = web.iter().chain(&sidecars).chain(&host).cloned().collect();
     let mut server = Server::start(&node, &agent, &all)?;
 
     let mut next_id = 1;
@@ -38,7 +46,15 @@ fn ten_thousand_connections_none_missing_none_wrong() -> Result<()> {
         ("DNAT, IPv6", &web, at(CLUSTER_IP.1)),
         ("DNAT and masquerade, IPv4", &web, at(MASQUERADED.0)),
         ("DNAT and masquerade, IPv6", &web, at(MASQUERADED.1)),
+        ("DNAT of the host's own, IPv4", &host, at(CLUSTER_IP.0)),
+        ("DNAT of the host's own, IPv6", &host, at(CLUSTER_IP.1)),
+        (SYN_COOKIES, &web, at(agent.ipv4)),
+        (SYN_COOKIES, &web, at(MASQUERADED.1)),
     ] {
+        if path == SYN_COOKIES {
+            // 2: always, not only when the queue of half-open connections is full.
+            agent.place().netns.as_ref().context("a namespace")?.sysctl("ipv4/tcp_syncookies", "2")?;
+        }
         let (first, count) = (next_id, CLIENTS * (STAY / CLIENTS));
         server.ask(&format!("accept {count}"))?;
         run_clients("stay", pods, &target, &mut next_id, STAY / CLIENTS)?;
@@ -66,9 +82,11 @@ fn ten_thousand_connections_none_missing_none_wrong() -> Result<()> {
 /// One client in each pod, all at the same time.
 fn run_clients(mode: &str, pods: &[Pod], target: &str, next_id: &mut u64, each: u64) -> Result<()> {
     let mut clients = Vec::new();
-    for pod in pods {
-        let arguments = [mode, &pod.uid, target, &next_id.to_string(), &each.to_string()];
-        clients.push(pod.spawn(CLIENT, &arguments)?);
+    for (number, pod) in pods.iter().enumerate() {
+        let mut command = pod.command(CLIENT)?;
+        command.args([mode, &pod.uid, target, &next_id.to_string(), &each.to_string()]);
+        command.env("POD_CLIENT_UID", (1000 + number).to_string());
+        clients.push(Process::spawn(&pod.name, command)?);
         *next_id += each;
     }
     clients.iter_mut().try_for_each(|client| client.wait_success(PATIENCE))
