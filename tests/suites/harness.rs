@@ -113,8 +113,7 @@ fn a_run_that_does_not_end() -> Result<()> {
     let node = Node::new()?;
     let pod = node.pod("shop", "web")?;
     let _sleeper = pod.spawn("sleep", &["600"])?;
-    let name =
-        |place: &spanwarden_tests::process::Place| place.netns.as_ref().map(|netns| netns.name().to_owned());
+    let name = |place: &Place| place.netns.as_ref().map(|netns| netns.name().to_owned());
     let pod_netns = name(pod.place()).context("a namespace")?;
     // On a line of its own: the test runner has not ended the one with the test's name.
     println!("\nmade {} {} {pod_netns}", node.cgroups().path().display(), node.netns().name());
