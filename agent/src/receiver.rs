@@ -12,7 +12,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize},
+        atomic::AtomicBool,
     },
     time::Duration,
 };
@@ -39,6 +39,7 @@ mod grpc;
 mod http;
 mod listen;
 mod metrics;
+mod places;
 mod reply;
 mod request;
 pub mod shutdown;
@@ -46,6 +47,7 @@ mod sniff;
 mod status;
 
 pub use admission::Admission;
+use places::Places;
 pub use shutdown::{Shutdown, Trigger};
 
 /// Why a receiver could not be started.
@@ -108,7 +110,8 @@ impl fmt::Display for Transport {
 /// Bounds that the Collector's configuration has no key for.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections of one receiver, all protocols and workers together.
+    /// Open connections of one receiver, all protocols and workers together; one sender may have a quarter of
+    /// them.
     pub connections: usize,
     /// From `accept()` to the end of the TLS handshake; without TLS to the first byte on the gRPC port.
     pub handshake: Duration,
@@ -124,7 +127,7 @@ impl Default for Limits {
             connections: 8192,
             handshake: Duration::from_secs(10),
             body_idle: Duration::from_secs(10),
-            body: Duration::from_secs(60),
+            body: Duration::from_mins(1),
         }
     }
 }
@@ -180,7 +183,7 @@ pub struct Server {
 pub struct Worker {
     id: Arc<str>,
     limits: Arc<Limits>,
-    connections: Arc<AtomicUsize>,
+    places: Arc<Places>,
     listeners: Vec<(Endpoint, TcpListener)>,
 }
 
@@ -205,12 +208,13 @@ impl Server {
         workers: usize,
         limits: Limits,
     ) -> Result<Self, ReceiverError> {
-        let (id, limits, connections) = (id.to_string().into(), Arc::new(limits), Arc::default());
+        let (id, limits) = (Arc::<str>::from(id.to_string()), Arc::new(limits));
+        let places = Places::new(limits.connections);
         let mut server = Self { workers: Vec::new(), addresses: Vec::new() };
         server.workers.extend((0..workers.max(1)).map(|_| Worker {
             id: Arc::clone(&id),
             limits: Arc::clone(&limits),
-            connections: Arc::clone(&connections),
+            places: Arc::clone(&places),
             listeners: Vec::new(),
         }));
         if let Some(grpc) = &receiver.grpc {

@@ -7,27 +7,31 @@ use std::{
     os::fd::AsFd as _,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::future::try_join_all;
+use prometheus::IntGauge;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::Instant,
+    task::{JoinError, JoinSet},
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     Endpoint, Limits, Protocol, ReceiverError, Shutdown, Transport, Upstream, Worker, connection,
     metrics::Meters,
+    places::{Place, Places},
 };
 use crate::{config::receivers::Keepalive, origin::Origin, telemetry::Cause};
 
 /// How long to wait after the system refuses to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a connection may take after the drain's deadline to say goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// At most one warning a listener in this time; the counters have them all.
 const WARN_EVERY_MILLIS: u64 = 10_000;
 
@@ -91,8 +95,8 @@ impl Worker {
                 started: Instant::now(),
                 warned: AtomicU64::new(0),
             };
-            let open = Arc::clone(&self.connections);
-            loops.push(accept_loop(Arc::new(service), listener, open, shutdown.clone()));
+            let places = Arc::clone(&self.places);
+            loops.push(accept_loop(Arc::new(service), listener, places, shutdown.clone()));
         }
         try_join_all(loops).await.map(drop)
     }
@@ -101,33 +105,42 @@ impl Worker {
 async fn accept_loop(
     service: Arc<Service>,
     listener: TcpListener,
-    open: Arc<AtomicUsize>,
+    places: Arc<Places>,
     mut shutdown: Shutdown,
 ) -> Result<(), ReceiverError> {
     let mut tasks = JoinSet::new();
-    loop {
+    let deadline = loop {
         tokio::select! {
-            _ = shutdown.requested() => break,
+            deadline = shutdown.requested() => break deadline,
             Some(ended) = tasks.join_next() => report_panic(&service, ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let origin = service.upstream.origins.origin(stream.as_fd(), peer);
                     service.meters.connection(origin.evidence);
-                    if let Some(place) = Place::take(&open, &service) {
-                        tasks.spawn(serve(Arc::clone(&service), stream, origin, place, shutdown.clone()));
-                    } else {
-                        let detail = "too many connections are open; use fewer, or one collector a node";
-                        service.refuse_connection(&origin, "connection_limit", detail);
+                    match places.take(&origin) {
+                        Ok(place) => {
+                            let service = Arc::clone(&service);
+                            tasks.spawn(serve(service, stream, origin, place, shutdown.clone()));
+                        }
+                        Err(cause) => {
+                            let detail = "too many connections are open; use fewer and keep them open";
+                            service.refuse_connection(&origin, cause, detail);
+                        }
                     }
                 }
                 Err(error) => accept_failed(&service, &error).await,
             },
         }
-    }
+    };
     drop(listener);
-    while let Some(ended) = tasks.join_next().await {
-        report_panic(&service, ended);
-    }
+    // Connections end by themselves; what is stuck in a handshake or a last word is cut here.
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            report_panic(&service, ended);
+        }
+    };
+    let _ = timeout_at(deadline + LAST_WORDS, all).await;
+    tasks.shutdown().await;
     Ok(())
 }
 
@@ -138,12 +151,22 @@ async fn serve(
     place: Place,
     shutdown: Shutdown,
 ) {
+    service.meters.open.inc();
+    let _open = Open(service.meters.open.clone(), place);
     connection::serve(service, stream, origin, shutdown).await;
-    drop(place);
 }
 
-fn report_panic(service: &Service, ended: Result<(), tokio::task::JoinError>) {
-    if ended.is_err() {
+/// Counts an open connection down and frees its place, also when its task is cut.
+struct Open(IntGauge, #[expect(dead_code, reason = "held for its drop")] Place);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn report_panic(service: &Service, ended: Result<(), JoinError>) {
+    if ended.is_err_and(|e| e.is_panic()) {
         service.meters.refuse_connection("panic");
         tracing::error!(receiver = &*service.receiver, "a connection's task panicked; this is a bug of ours");
     }
@@ -157,26 +180,4 @@ async fn accept_failed(service: &Service, error: &io::Error) {
     service.meters.refuse_connection("accept");
     tracing::error!(receiver = &*service.receiver, %error, "cannot accept; raise the limit of open files?");
     tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-/// A place among the connections that may be open.
-struct Place {
-    open: Arc<AtomicUsize>,
-    service: Arc<Service>,
-}
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>, service: &Arc<Service>) -> Option<Self> {
-        let before = open.fetch_add(1, Ordering::Relaxed);
-        let place = Self { open: Arc::clone(open), service: Arc::clone(service) };
-        service.meters.open.inc();
-        (before < service.limits.connections).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.service.meters.open.dec();
-    }
 }

@@ -87,13 +87,12 @@ where
     let mut whole = None;
     loop {
         // Most frames are there already; a timer is set only where one must be waited for.
-        let next = match body.frame().now_or_never() {
-            Some(next) => next,
-            None => {
-                let now = Instant::now();
-                let whole = *whole.get_or_insert(now + limits.body);
-                timeout_at(whole.min(now + limits.body_idle), body.frame()).await.map_err(|_| slow())?
-            }
+        let next = if let Some(next) = body.frame().now_or_never() {
+            next
+        } else {
+            let now = Instant::now();
+            let whole = *whole.get_or_insert(now + limits.body);
+            timeout_at(whole.min(now + limits.body_idle), body.frame()).await.map_err(|_| slow())?
         };
         let Some(frame) = next else { return Ok(frames) };
         // Trailers mean nothing to OTLP.

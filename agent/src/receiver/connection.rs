@@ -46,7 +46,7 @@ const MAX_FRAME: u32 = 1 << 20;
 /// Headers of a request: gRPC's default of 16 KiB, for HTTP/1 as well.
 const MAX_HEADERS: u32 = 16 << 10;
 /// gRPC's `keepalive.server_parameters` where they are not configured.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(2 * 60 * 60);
+const KEEPALIVE_TIME: Duration = Duration::from_hours(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After an early answer, what the client is still sending is thrown away for so long and so far, so that the
 /// answer reaches it: closing with unread bytes would reset the connection and discard it.

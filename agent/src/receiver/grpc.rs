@@ -125,21 +125,18 @@ fn check_message(
     max: usize,
     claimed: &mut Option<usize>,
 ) -> Result<(), Failure> {
-    let claimed = match *claimed {
-        Some(claimed) => claimed,
-        None => {
-            let Some([_, length @ ..]) = frames.prefix::<PREFIX>() else { return Ok(()) };
-            let length = u32::from_be_bytes(length) as usize;
-            if length > max {
-                let message = format!("message is larger than {max} bytes; send smaller batches");
-                return Err(Failure::too_large("request_too_large", message));
-            }
-            let missing = (PREFIX + length).saturating_sub(frames.len());
-            permit.share().room_for(missing as u64).map_err(body::admission_failure)?;
-            *claimed.insert(length)
+    if claimed.is_none() {
+        let Some([_, length @ ..]) = frames.prefix::<PREFIX>() else { return Ok(()) };
+        let length = u32::from_be_bytes(length) as usize;
+        if length > max {
+            let message = format!("message is larger than {max} bytes; send smaller batches");
+            return Err(Failure::too_large("request_too_large", message));
         }
-    };
-    if frames.len() > PREFIX + claimed {
+        let missing = (PREFIX + length).saturating_sub(frames.len());
+        permit.share().room_for(missing as u64).map_err(body::admission_failure)?;
+        *claimed = Some(length);
+    }
+    if claimed.is_some_and(|length| frames.len() > PREFIX + length) {
         return Err(cardinality());
     }
     Ok(())

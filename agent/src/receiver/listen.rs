@@ -15,7 +15,7 @@ use super::ReceiverError;
 /// Connections that the kernel holds until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 /// A peer that vanished without a word is noticed after this.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Opens `workers` listeners for each address of `endpoint`: `result[worker]` has one for each address. All
 /// workers share a port, also where the endpoint asks for port 0.

@@ -47,9 +47,8 @@ impl<S: AsyncRead + Unpin> Sniffed<S> {
         let protocol = loop {
             let n = stream.read(&mut prefix[len..]).await?;
             len += n;
-            match classify(&prefix[..len], n == 0) {
-                Some(protocol) => break protocol,
-                None => continue,
+            if let Some(protocol) = classify(&prefix[..len], n == 0) {
+                break protocol;
             }
         };
         Ok((Self { stream, prefix, read: 0, len: len as u8 }, protocol))

@@ -123,7 +123,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// `ExportTraceServiceResponse` in protobuf: partial_success = 1 { rejected_spans = 1, error_message = 2 }.
+/// `ExportTraceServiceResponse` in protobuf: `partial_success = 1 { rejected_spans = 1, error_message = 2 }`.
 pub(super) fn partial_success(rejected_spans: u32, message: &str) -> Vec<u8> {
     let mut partial = Vec::with_capacity(message.len() + 12);
     put_varint_field(&mut partial, 1, u64::from(rejected_spans));

@@ -91,6 +91,9 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// A server's configuration: certificate, key, and client certificates required where `client_ca_file` is set.
 /// `alpn` in order of preference.
+///
+/// # Panics
+/// Never: the provider is ours and has cipher suites for both versions.
 pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(tls.min_version))
@@ -117,6 +120,9 @@ pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig
 
 /// A client's configuration; `tls.insecure` is the caller's to look at (it means no TLS at all).
 /// `alpn` in order of preference.
+///
+/// # Panics
+/// Never: the provider is ours and has cipher suites for both versions.
 pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(tls.min_version))

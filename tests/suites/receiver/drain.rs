@@ -85,10 +85,10 @@ async fn what_does_not_end_is_cut_at_the_deadline() {
 
 #[tokio::test]
 async fn old_and_idle_connections_are_renewed() {
-    let short = Some(Duration::from_millis(200));
+    let short = Duration::from_millis(200);
     for (id, keepalive) in [
-        ("age", Keepalive { max_connection_age: short, ..Keepalive::default() }),
-        ("idle", Keepalive { max_connection_idle: short, ..Keepalive::default() }),
+        ("age", Keepalive { max_connection_age: Some(short), ..Keepalive::default() }),
+        ("idle", Keepalive { max_connection_idle: Some(short), ..Keepalive::default() }),
     ] {
         let receiver = Setup { keepalive, ..Setup::new(id) }.start();
         let mut client = GrpcClient::connect(receiver.grpc).await;
@@ -96,7 +96,7 @@ async fn old_and_idle_connections_are_renewed() {
         let mut busy = client.clone();
         let busy = tokio::spawn(async move { busy.export(&request(1, 1)).await.status });
         receiver.sink.wait_for_arrivals(1).await;
-        tokio::time::sleep(2 * short.unwrap()).await;
+        tokio::time::sleep(2 * short).await;
         receiver.sink.release();
         assert_eq!(soon("in flight", busy).await.unwrap(), Some(0), "{id}: what is in flight is finished");
         soon("the connection ends", async {

@@ -156,7 +156,8 @@ async fn slow_senders_are_cut_and_hold_nobody_up() {
 
 #[tokio::test]
 async fn connections_are_limited_and_given_back() {
-    let limits = Limits { connections: 2, ..Limits::default() };
+    let limits = Limits { connections: 8, ..Limits::default() };
+    // One sender may have a quarter.
     let receiver = Setup { limits, ..Setup::new("limit") }.start();
     let mut first = GrpcClient::connect(receiver.grpc).await;
     let second = TcpStream::connect(receiver.http).await.unwrap();
@@ -169,7 +170,7 @@ async fn connections_are_limited_and_given_back() {
     })
     .await;
     assert_eq!(raw(receiver.grpc, PREFACE).await, b"", "closed at once");
-    receiver.refused_connection("grpc", "connection_limit").await;
+    receiver.refused_connection("grpc", "sender_connection_limit").await;
     drop(second);
     soon("a place is free again", async {
         while receiver.metric("spanwarden_receiver_open_connections", "http", None) > 0 {
