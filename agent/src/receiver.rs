@@ -10,10 +10,7 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::AtomicBool,
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 

@@ -60,6 +60,13 @@ static OPEN: LazyLock<Gauges> = LazyLock::new(|| {
         &["receiver", "transport"],
     )
 });
+static UNKNOWN_JSON_FIELDS: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_receiver_unknown_json_fields",
+        "Fields of OTLP/JSON requests that the trace protos do not have; they are not passed on.",
+        &["receiver"],
+    )
+});
 
 /// The metrics of one receiver's one protocol; the hot ones are looked up once.
 #[derive(Debug)]
@@ -99,6 +106,11 @@ impl Meters {
         REFUSED_CONNECTIONS
             .with_label_values(&[self.receiver.as_str(), self.transport.as_str(), cause])
             .inc();
+    }
+
+    /// Fields of a JSON request that nobody knows.
+    pub(super) fn unknown_json_fields(&self, count: u32) {
+        UNKNOWN_JSON_FIELDS.with_label_values(&[self.receiver.as_str()]).inc_by(u64::from(count));
     }
 
     /// An accepted connection.

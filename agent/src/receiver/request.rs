@@ -8,11 +8,16 @@ use bytes::Bytes;
 
 use super::{
     admission::Permit,
+    body,
     connection::Connection,
     decompress::{self, Encoding},
     status::{Code, Failure},
 };
-use crate::otlp::{Accepted, Batch, Context};
+use crate::otlp::{
+    Accepted, Batch, Context,
+    json::{self as otlp_json, WhatJson},
+    walk::Limits,
+};
 
 /// When to come back while kernel evidence is required and dead: a restart of the agent, about.
 const RETRY_EVIDENCE: Duration = Duration::from_secs(5);
@@ -47,7 +52,7 @@ pub(super) async fn consume(
     let data = decompress::decompress(encoding, body, max, &mut permit).map_err(unread)?;
     let data = match format {
         Format::Protobuf => data,
-        Format::Json => from_json(&data, &mut permit).map_err(unread)?,
+        Format::Json => from_json(connection, &data, &mut permit).map_err(unread)?,
     };
     let Some(spans) = super::count::spans(&data) else {
         let message = "the request is no ExportTraceServiceRequest: its protobuf is malformed";
@@ -90,11 +95,20 @@ pub(super) fn refused(connection: &Connection, failure: &Failure, spans: u32) {
     );
 }
 
-fn from_json(_data: &Bytes, _permit: &mut Permit) -> Result<Bytes, Failure> {
-    Err(Failure::new(
-        Code::Unimplemented,
-        415,
-        "json",
-        "OTLP/HTTP in JSON is not taken yet; send application/x-protobuf",
-    ))
+/// Protobuf is never longer than the JSON it comes from: a field takes a name and punctuation there, and a tag
+/// and a length here. So the same amount is admitted once more.
+fn from_json(connection: &Connection, json: &[u8], permit: &mut Permit) -> Result<Bytes, Failure> {
+    permit.grow(json.len() as u64).map_err(body::admission_failure)?;
+    // The size was checked when the body was read and unpacked.
+    let transcoded = otlp_json::to_protobuf(json, &Limits::default()).map_err(|bad| {
+        let cause = bad.what.cause();
+        match bad.what {
+            WhatJson::Bytes => Failure::too_large(cause, bad.to_string()),
+            _ => Failure::malformed(cause, bad.to_string()),
+        }
+    })?;
+    if transcoded.unknown_fields > 0 {
+        connection.meters.unknown_json_fields(transcoded.unknown_fields);
+    }
+    Ok(transcoded.data.into())
 }

@@ -89,10 +89,10 @@ async fn grpc_errors() {
         let reply = client.call(path, &headers, body).await.unwrap();
         match status {
             Ok(status) => {
-                assert_eq!((reply.http.as_u16(), reply.status), (200, Some(status)), "{what}: {reply:?}")
+                assert_eq!((reply.http.as_u16(), reply.status), (200, Some(status)), "{what}: {reply:?}");
             }
             Err(status) => {
-                assert_eq!((reply.http.as_u16(), reply.status), (status, None), "{what}: {reply:?}")
+                assert_eq!((reply.http.as_u16(), reply.status), (status, None), "{what}: {reply:?}");
             }
         }
         assert!(status.is_err() || !reply.message.is_empty(), "{what}: names its cause");

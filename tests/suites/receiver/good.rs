@@ -110,3 +110,39 @@ async fn workers_share_a_port_and_the_load() {
     assert_eq!(receiver.sink.spans(), 40);
     receiver.stop(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn http_takes_json_and_answers_in_json() {
+    let receiver = Setup::new("http-json").start();
+    receiver.sink.answer(|batch| Ok(Accepted { rejected_spans: batch.spans - 1, message: String::new() }));
+    let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"01010101010101010101010101010101","spanId":"0101010101010101","name":"GET /0/abc"}]}]}],"later":1}"#;
+    for body in [json.as_bytes().to_vec(), gzip(json.as_bytes())] {
+        let encoding = if body[0] == b'{' { "identity" } else { "gzip" };
+        let reply = http(
+            receiver.http,
+            post("application/json; charset=utf-8", &[("content-encoding", encoding)], body),
+        )
+        .await;
+        assert_eq!((reply.status, reply.headers["content-type"].as_str()), (200, JSON), "{reply:?}");
+        assert_eq!(reply.text(), "{}");
+        assert_eq!(receiver.sink.batches.lock().unwrap().pop().unwrap().data, request(1, 10));
+    }
+    // Partial success is JSON too, with its 64-bit integer as text.
+    receiver.sink.answer(|_| Ok(Accepted { rejected_spans: 1, message: "one".into() }));
+    let reply = http(receiver.http, post(JSON, &[], json.into())).await;
+    let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(answer["partialSuccess"], serde_json::json!({"rejectedSpans": "1", "errorMessage": "one"}));
+    for (bad, cause) in [
+        ("", "json_syntax"),
+        (r#"{"resourceSpans":["#, "json_syntax"),
+        (r#"{"resourceSpans":7}"#, "field_type"),
+        (r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"AQEBAQEBAQEBAQEBAQEBAQ=="}]}]}]}"#, "id"),
+    ] {
+        let before = receiver.refused("http", cause);
+        let reply = http(receiver.http, post(JSON, &[], bad.into())).await;
+        let status: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!((reply.status, status["code"].as_u64()), (400, Some(3)), "{bad}: {reply:?}");
+        assert_eq!(receiver.refused("http", cause), before + 1, "{bad}: counted as {cause}");
+    }
+    receiver.stop(PATIENCE).await;
+}
