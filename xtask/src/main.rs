@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod ebpf;
 mod setup;
 mod test;
 
@@ -23,6 +24,8 @@ enum Command {
     Demo,
     /// Sets up what is missing and runs every test, the kernel's too (root)
     Test(test::Test),
+    /// Builds the kernel programs, or checks that the committed object is what its sources give
+    Ebpf(ebpf::Ebpf),
     /// Measures CPU per span against a load generator and a sink of the project's own
     Bench(bench::Bench),
 }
@@ -31,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo => demo::run(),
         Command::Test(test) => test.run(),
+        Command::Ebpf(ebpf) => ebpf.run(),
         Command::Bench(bench) => bench.run(),
     }
 }
