@@ -61,7 +61,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long `consume` waits for a busy shard before it refuses.
 const PATIENCE_IN: Duration = Duration::from_secs(5);
 /// How long kept spans are offered to a next stage that is away.
-const PATIENCE_OUT: Duration = Duration::from_secs(60);
+const PATIENCE_OUT: Duration = Duration::from_mins(1);
 /// Memory that one trace may need, for the default budget: 100 spans of 650 bytes.
 const BYTES_PER_TRACE: u64 = 64 << 10;
 /// The budget where neither a cgroup nor the machine tells its memory.
@@ -161,6 +161,7 @@ impl TailSampling {
 
     /// Builds the processor with a budget in bytes of its own: three quarters for traces that wait, an eighth
     /// each for what comes in and what goes out.
+    #[expect(clippy::needless_pass_by_value, reason = "the constructors take what follows alike")]
     pub fn with_budget(
         component: &Component<Config>,
         next: Arc<dyn Consumer>,
@@ -267,7 +268,7 @@ impl Consumer for TailSampling {
 fn shard_of(id: &hash::TraceId, shards: usize) -> usize {
     let id = u128::from_be_bytes(*id) as u64;
     // Multiplied by the golden ratio, so that ids which count up spread too.
-    (u128::from(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * shards as u128 >> 64) as usize
+    ((u128::from(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * shards as u128) >> 64) as usize
 }
 
 fn overloaded() -> Refusal {
@@ -353,8 +354,8 @@ impl Task {
 
     fn show(&mut self) {
         let load = self.shard.load();
-        self.metrics.on_memory.add(load.0 as i64 - self.load.0 as i64);
-        self.metrics.bytes.add(load.1 as i64 - self.load.1 as i64);
+        self.metrics.on_memory.add(load.0.cast_signed() - self.load.0.cast_signed());
+        self.metrics.bytes.add(load.1.cast_signed() - self.load.1.cast_signed());
         self.load = load;
     }
 }

@@ -76,7 +76,7 @@ static LOST: LazyLock<Counters> = LazyLock::new(|| {
 /// How long `consume` waits for room before it refuses.
 const PATIENCE_IN: Duration = Duration::from_secs(5);
 /// How long a batch is offered to a next stage that is away; the exporter has done its own retries by then.
-const PATIENCE_OUT: Duration = Duration::from_secs(60);
+const PATIENCE_OUT: Duration = Duration::from_mins(1);
 /// Batches on the way to the next stage at a time, for each accumulator.
 const IN_FLIGHT: usize = 8;
 /// Most bytes held by one processor, where memory allows: an eighth of what the process may use.
@@ -365,7 +365,9 @@ fn join(mut batches: Vec<Batch>) -> Batch {
         return batches.remove(0);
     }
     let mut data = BytesMut::with_capacity(batches.iter().map(|batch| batch.data.len()).sum());
-    batches.iter().for_each(|batch| data.extend_from_slice(&batch.data));
+    for batch in &batches {
+        data.extend_from_slice(&batch.data);
+    }
     let same = batches.windows(2).all(|two| same_origin(&two[0].context, &two[1].context));
     let origin: Option<Arc<Origin>> =
         batches.first().filter(|_| same).and_then(|batch| batch.context.origin.clone());

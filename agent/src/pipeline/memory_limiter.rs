@@ -114,14 +114,13 @@ impl MemoryLimiter {
         if now >= self.due.load(Ordering::Relaxed) || spent {
             // Several may read at once; all of them write the truth of this moment.
             self.due.store(now + self.check_interval.as_millis() as u64, Ordering::Relaxed);
-            match (self.read)() {
-                Some(bytes) => resident = bytes,
-                None => tracing::warn!(
-                    "resident memory can't be read; the memory limiter goes by the last reading"
-                ),
+            if let Some(bytes) = (self.read)() {
+                resident = bytes;
+            } else {
+                tracing::warn!("resident memory can't be read; the memory limiter goes by the last reading");
             }
             self.resident.store(resident, Ordering::Relaxed);
-            self.admitted.store(0, Ordering::Relaxed);
+            self.admitted.store(batch.data.len() as u64, Ordering::Relaxed);
         }
         if resident < self.soft {
             return Ok(());
@@ -180,4 +179,78 @@ fn limits(config: &Config, available: Option<u64>) -> Result<(u64, u64), String>
         ));
     }
     Ok((hard - spike, hard))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        config::{ComponentId, Location},
+        otlp::Context,
+    };
+
+    fn config(mib: [Option<u64>; 2], percentages: [Option<u32>; 2]) -> Config {
+        Config {
+            check_interval: Duration::from_hours(1),
+            limit_mib: mib[0],
+            spike_limit_mib: mib[1],
+            limit_percentage: percentages[0],
+            spike_limit_percentage: percentages[1],
+        }
+    }
+
+    #[test]
+    fn limits_are_the_collectors() {
+        let none = [None; 2];
+        let unset = [None; 2];
+        let available = Some(1000 * MIB);
+        let cases = [
+            (config([Some(1500), Some(400)], none), Some((1100, 1500))),
+            (config([Some(100), None], none), Some((80, 100))),
+            (config(unset, [Some(80), Some(20)]), Some((600, 800))),
+            (config(unset, [Some(50), None]), Some((400, 500))),
+            (config([Some(700), None], [Some(50), Some(10)]), Some((600, 700))),
+            (config([Some(400), Some(400)], none), None),
+            (config(unset, none), None),
+        ];
+        for (config, expected) in cases {
+            // Percentages are taken of whole hundredths: less than a KiB off.
+            let found = limits(&config, available)
+                .ok()
+                .map(|(soft, hard)| ((soft + 1024) / MIB, (hard + 1024) / MIB));
+            assert_eq!(found, expected, "{config:?}");
+        }
+        assert!(limits(&config(unset, [Some(50), None]), None).is_err(), "percent of nothing known");
+    }
+
+    struct Nowhere;
+
+    impl Consumer for Nowhere {
+        fn consume(&self, _: Batch) -> Consuming<'_> {
+            Box::pin(std::future::ready(Ok(Accepted::default())))
+        }
+    }
+
+    #[test]
+    fn memory_is_read_again_when_what_was_left_may_be_used_up() {
+        let used = Arc::new(AtomicU64::new(10 * MIB));
+        let component = Component {
+            id: ComponentId { kind: "memory_limiter".into(), name: None },
+            at: Location { file: "test".into(), line: 1, column: 1, path: "".into() },
+            config: config([Some(100), Some(50)], [None, None]),
+        };
+        let read = Arc::clone(&used);
+        let read: Read = Box::new(move || Some(read.load(Ordering::Relaxed)));
+        let limiter = MemoryLimiter::reading(&component, Arc::new(Nowhere), None, read).unwrap();
+        let batch = Batch { data: Bytes::from(vec![0; 10 << 20]), spans: 1, context: Context::default() };
+        assert!(limiter.check(&batch).is_ok());
+        used.store(60 * MIB, Ordering::Relaxed);
+        let let_through = (0..100).take_while(|_| limiter.check(&batch).is_ok()).count();
+        assert_eq!(let_through, 3, "40 MiB were left, the first batch took 10, and the interval is an hour");
+        let refusal = limiter.check(&batch).unwrap_err();
+        assert_eq!(refusal.cause, "memory_soft_limit");
+        assert!(matches!(refusal.kind, RefusalKind::Overloaded { .. }));
+    }
 }

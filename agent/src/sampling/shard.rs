@@ -136,7 +136,7 @@ impl Shard {
     pub(super) fn arrive(&mut self, parts: Vec<Incoming>, now: u64) -> u64 {
         let mut dropped = 0;
         for part in parts {
-            dropped += self.part(part, now);
+            dropped += self.part(&part, now);
             while self.traces.len() as u64 > self.limits.traces {
                 dropped += self.evict(Trigger::TooManyTraces, now);
             }
@@ -148,21 +148,17 @@ impl Shard {
         dropped
     }
 
-    fn part(&mut self, part: Incoming, now: u64) -> u64 {
-        let rooted = match self.traces.get_mut(&part.id) {
-            Some(trace) => {
-                let had_root = trace.summary.root;
-                self.held -= trace.cost();
-                trace.append(&part);
-                self.held += trace.cost();
-                (!had_root && trace.summary.root).then_some(trace.sequence)
-            }
-            None => {
-                if let Some(dropped) = self.late(&part, now) {
-                    return dropped;
-                }
-                self.begin(&part, now)
-            }
+    fn part(&mut self, part: &Incoming, now: u64) -> u64 {
+        let rooted = if let Some(trace) = self.traces.get_mut(&part.id) {
+            let had_root = trace.summary.root;
+            self.held -= trace.cost();
+            trace.append(part);
+            self.held += trace.cost();
+            (!had_root && trace.summary.root).then_some(trace.sequence)
+        } else if let Some(dropped) = self.late(part, now) {
+            return dropped;
+        } else {
+            self.begin(part, now)
         };
         if let (Some(sequence), Some(wait)) = (rooted, self.limits.wait_after_root) {
             self.rooted.push_back(Due { id: part.id, sequence, at: now + wait });
@@ -189,17 +185,17 @@ impl Shard {
 
     /// Spans of a trace that has been decided follow the decision; returns how many were dropped by it.
     fn late(&mut self, part: &Incoming, now: u64) -> Option<u64> {
-        let (past, sampled) = match self.sampled.get(&part.id) {
-            Some(past) => (past, true),
+        let (before, sampled) = match self.sampled.get(&part.id) {
+            Some(before) => (before, true),
             None => (self.not_sampled.get(&part.id)?, false),
         };
         let spans = u64::from(part.summary.spans);
         self.metrics.from_cache[usize::from(sampled)].inc_by(spans);
-        self.metrics.late_age.observe(now as f64 / 1000.0 - f64::from(past.at));
+        self.metrics.late_age.observe(now as f64 / 1000.0 - f64::from(before.at));
         if !sampled {
             return Some(spans);
         }
-        let reason = &self.reasons[usize::from(past.policy)][1];
+        let reason = &self.reasons[usize::from(before.policy)][1];
         let claims = self.outbox.push(&part.data, reason);
         self.metrics.overwritten.inc_by(claims);
         Some(0)

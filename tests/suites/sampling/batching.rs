@@ -55,7 +55,7 @@ proptest! {
                 next += spans;
                 pass(Duration::from_millis(pause)).await;
             }
-            batcher.shutdown(Duration::from_secs(60)).await;
+            batcher.shutdown(Duration::from_mins(1)).await;
             let mut found = numbers(&sink);
             found.sort_unstable();
             prop_assert_eq!(found, (1..next).collect::<Vec<_>>());

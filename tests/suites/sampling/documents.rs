@@ -19,18 +19,18 @@ fn ids(share: usize, inside: bool) -> impl Iterator<Item = u128> {
     (1..).map(|n: u128| n << 40 | n).filter(move |id| (fnv(*id) <= SHARES[share].1) == inside)
 }
 
-fn check(config: &str, wait: u64, cases: Vec<Case>) {
+fn check(config: &str, wait: u64, cases: &[Case]) {
     run(async {
         let sink = Sink::new();
         let sampler = TailSampling::new(&tail_sampling(config), sink.clone(), 2).unwrap();
-        for (_, resource, span, _) in &cases {
+        for (_, resource, span, _) in cases {
             sampler.consume(batch_of(resource.clone(), vec![span.clone()])).await.unwrap();
         }
         pass(Duration::from_secs(wait - 2)).await;
         assert_eq!(sink.spans().len(), 0, "nothing is decided within decision_wait");
         pass(Duration::from_secs(4)).await;
         let kept = sink.spans();
-        for (what, _, span, policy) in &cases {
+        for (what, _, span, policy) in cases {
             let found: Vec<_> =
                 kept.iter().filter(|kept| kept.span == *span).map(|kept| kept.policy()).collect();
             assert_eq!(found, policy.iter().map(|policy| Some(*policy)).collect::<Vec<_>>(), "{what}");
@@ -44,7 +44,7 @@ fn with(span: Span, attributes: Vec<KeyValue>) -> Span {
 }
 
 fn failed(span: Span, code: i32) -> Span {
-    Span { status: Some(Status { code }), ..span }
+    Span { status: Some(Status { code, ..Status::default() }), ..span }
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn security_relevant_traces_of_document_000() {
             Some("sample-baseline"),
         ),
     ];
-    check(include_str!("../../fixtures/configs/000-step6-tail-sampling.yaml"), 15, cases);
+    check(include_str!("../../fixtures/configs/000-step6-tail-sampling.yaml"), 15, &cases);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn the_gateway_of_document_003() {
         ("another service", vec![text("service.name", "payment-service-2")], plain(5), None),
         ("in the share", vec![], span(ids(1, true).next().unwrap(), 1, 0, 5), Some("probabilistic-base")),
     ];
-    check(include_str!("../../fixtures/configs/003-gateway.yaml"), 30, cases);
+    check(include_str!("../../fixtures/configs/003-gateway.yaml"), 30, &cases);
 }
 
 #[test]
@@ -130,5 +130,5 @@ fn the_production_policy_of_document_003() {
             Some("drop-health-checks"),
         ),
     ];
-    check(include_str!("../../fixtures/configs/003-production-policy.yaml"), 30, cases);
+    check(include_str!("../../fixtures/configs/003-production-policy.yaml"), 30, &cases);
 }

@@ -34,14 +34,14 @@ impl Policy {
                 .iter()
                 .any(|(_, span)| codes.contains(&span.status.as_ref().map_or(0, |status| status.code))),
             Self::Latency(threshold, upper) => {
-                let start = trace.iter().map(|(_, span)| span.start).min().unwrap();
-                let end = trace.iter().map(|(_, span)| span.end).max().unwrap();
+                let start = trace.iter().map(|(_, span)| span.start_time_unix_nano).min().unwrap();
+                let end = trace.iter().map(|(_, span)| span.end_time_unix_nano).max().unwrap();
                 let duration = (end - start) / 1_000_000;
                 if *upper == 0 { duration >= *threshold } else { *threshold < duration && duration <= *upper }
             }
             Self::Text { key, values, regex, invert } => {
                 let matches = |pair: &KeyValue, empty: bool| match &pair.value.as_ref().unwrap().value {
-                    Some(Value::String(text)) if pair.key == *key && (empty || !text.is_empty()) => {
+                    Some(Value::StringValue(text)) if pair.key == *key && (empty || !text.is_empty()) => {
                         values.iter().any(|value| if *regex { found(value, text) } else { value == text })
                     }
                     _ => false,
@@ -62,8 +62,10 @@ impl Policy {
         let rule = match self {
             Self::Always => "always_sample".to_owned(),
             Self::Status(codes) => {
-                let names: Vec<&str> =
-                    codes.iter().map(|code| ["UNSET", "OK", "ERROR"][*code as usize]).collect();
+                let names: Vec<&str> = codes
+                    .iter()
+                    .map(|code| ["UNSET", "OK", "ERROR"][usize::try_from(*code).unwrap()])
+                    .collect();
                 format!("status_code, status_code: {{status_codes: [{}]}}", names.join(", "))
             }
             Self::Latency(threshold, upper) => {

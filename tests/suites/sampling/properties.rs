@@ -51,13 +51,13 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
     let pair = (
         select(vec!["auth.result", "http.route", "service.name", "other"]),
         select(vec![
-            Value::String("denied".into()),
-            Value::String("ok".into()),
-            Value::String("/healthz".into()),
-            Value::String("payment".into()),
-            Value::String(String::new()),
-            Value::Int(3),
-            Value::Bool(true),
+            Value::StringValue("denied".into()),
+            Value::StringValue("ok".into()),
+            Value::StringValue("/healthz".into()),
+            Value::StringValue("payment".into()),
+            Value::StringValue(String::new()),
+            Value::IntValue(3),
+            Value::BoolValue(true),
         ]),
     );
     proptest::collection::vec(pair.prop_map(|(key, value)| attribute(key, value)), 0..4)
@@ -65,7 +65,7 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
 
 fn made() -> impl Strategy<Value = Made> {
     (
-        select((1..9u128).map(|n| n << 64 | n.pow(3) * 0x1234_5678_9abc).collect::<Vec<_>>()),
+        select((1..9u128).map(|n| (n << 64) | n.pow(3) * 0x1234_5678_9abc).collect::<Vec<_>>()),
         any::<u64>(),
         (0..300u64, 0..200u64),
         select(vec![None, Some(0), Some(1), Some(2)]),
@@ -75,7 +75,7 @@ fn made() -> impl Strategy<Value = Made> {
         any::<u32>(),
     )
         .prop_map(|(trace, id, (start, duration), status, attributes, resource, late, order)| {
-            let status = status.map(|code| Status { code });
+            let status = status.map(|code| Status { code, ..Status::default() });
             Made {
                 trace,
                 span: Span { attributes, status, ..span(trace, id | 1, start, duration) },
@@ -170,7 +170,7 @@ proptest! {
             assert_eq!(sink.batches().len(), 0, "nothing is decided before its time");
             pass(Duration::from_secs(3)).await;
             feed(&sampler, spans.iter().filter(|made| made.late).collect(), &sizes).await;
-            sampler.shutdown(Duration::from_secs(60)).await;
+            sampler.shutdown(Duration::from_mins(1)).await;
             outcome(&sink)
         });
         prop_assert_eq!(kept, expected(&policies, &spans));

@@ -22,7 +22,7 @@ fn sampler(body: &str, sink: &Arc<Sink>, shards: usize) -> TailSampling {
 }
 
 fn error(span: Span) -> Span {
-    Span { status: Some(Status { code: 2 }), ..span }
+    Span { status: Some(Status { code: 2, ..Status::default() }), ..span }
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_flood_within_a_small_budget_loses_nothing() {
             let wide = Span { attributes: vec![text("text", &"x".repeat(500))], ..span(trace, n + 1, 0, 1) };
             sampler.consume(batch_of(vec![], vec![wide])).await.unwrap();
         }
-        sampler.shutdown(Duration::from_secs(60)).await;
+        sampler.shutdown(Duration::from_mins(1)).await;
         let mut ids: Vec<Vec<u8>> = sink.spans().into_iter().map(|kept| kept.span.span_id).collect();
         assert_eq!(ids.len(), 5_000);
         ids.sort_unstable();
@@ -158,7 +158,7 @@ fn what_is_kept_is_offered_again_while_the_next_stage_is_away() {
             sink.refuse(refusal(RefusalKind::Unavailable { retry_after: Duration::from_secs(1) }));
         }
         sampler.consume(batch_of(vec![], vec![error(span(1, 1, 0, 1))])).await.unwrap();
-        pass(Duration::from_secs(60)).await;
+        pass(Duration::from_mins(1)).await;
         assert_eq!(sink.spans().len(), 1);
     });
 }
@@ -170,7 +170,7 @@ fn what_the_next_stage_refuses_for_good_is_counted() {
         let sampler = sampler(ERRORS, &sink, 1);
         sink.refuse(Refusal { cause: "test_for_good", ..refusal(RefusalKind::Permanent) });
         sampler.consume(batch_of(vec![], vec![error(span(1, 1, 0, 1)), span(1, 2, 0, 1)])).await.unwrap();
-        sampler.shutdown(Duration::from_secs(60)).await;
+        sampler.shutdown(Duration::from_mins(1)).await;
         assert_eq!(sink.spans().len(), 0);
         let metrics = spanwarden::telemetry::metrics::render();
         assert!(metrics.contains("spanwarden_sampling_lost_spans{cause=\"test_for_good\"} 2"), "{metrics}");

@@ -1,4 +1,4 @@
-//! Requests in prost's types (what the sampler looks at, and no more), and a consumer that keeps them.
+//! Made requests, and a consumer that keeps what it gets.
 
 use std::{
     collections::VecDeque,
@@ -7,105 +7,17 @@ use std::{
 
 use prost::Message;
 use spanwarden::otlp::{Accepted, Batch, Consumer, Consuming, Context, Refusal};
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Request {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) resource_spans: Vec<ResourceSpans>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    pub(crate) resource: Option<Resource>,
-    #[prost(message, repeated, tag = "2")]
-    pub(crate) scope_spans: Vec<ScopeSpans>,
-    #[prost(string, tag = "3")]
-    pub(crate) schema_url: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ScopeSpans {
-    #[prost(message, optional, tag = "1")]
-    pub(crate) scope: Option<Scope>,
-    #[prost(message, repeated, tag = "2")]
-    pub(crate) spans: Vec<Span>,
-    #[prost(string, tag = "3")]
-    pub(crate) schema_url: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Scope {
-    #[prost(string, tag = "1")]
-    pub(crate) name: String,
-    #[prost(message, repeated, tag = "3")]
-    pub(crate) attributes: Vec<KeyValue>,
-    #[prost(uint32, tag = "4")]
-    pub(crate) dropped_attributes_count: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Span {
-    #[prost(bytes = "vec", tag = "1")]
-    pub(crate) trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    pub(crate) span_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "4")]
-    pub(crate) parent_span_id: Vec<u8>,
-    #[prost(string, tag = "5")]
-    pub(crate) name: String,
-    #[prost(fixed64, tag = "7")]
-    pub(crate) start: u64,
-    #[prost(fixed64, tag = "8")]
-    pub(crate) end: u64,
-    #[prost(message, repeated, tag = "9")]
-    pub(crate) attributes: Vec<KeyValue>,
-    #[prost(message, optional, tag = "15")]
-    pub(crate) status: Option<Status>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Status {
-    #[prost(int32, tag = "3")]
-    pub(crate) code: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct KeyValue {
-    #[prost(string, tag = "1")]
-    pub(crate) key: String,
-    #[prost(message, optional, tag = "2")]
-    pub(crate) value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 2, 3")]
-    pub(crate) value: Option<Value>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum Value {
-    #[prost(string, tag = "1")]
-    String(String),
-    #[prost(bool, tag = "2")]
-    Bool(bool),
-    #[prost(int64, tag = "3")]
-    Int(i64),
-}
+pub(crate) use spanwarden_tests::proto::v1::{
+    AnyValue, ExportTraceServiceRequest as Request, InstrumentationScope as Scope, KeyValue, Resource,
+    ResourceSpans, ScopeSpans, Span, Status, any_value::Value,
+};
 
 pub(crate) fn text(key: &str, value: &str) -> KeyValue {
-    attribute(key, Value::String(value.into()))
+    attribute(key, Value::StringValue(value.into()))
 }
 
 pub(crate) fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
+    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 /// A span of a trace: `span` numbers it, times are in ms.
@@ -115,18 +27,22 @@ pub(crate) fn span(trace: u128, span: u64, start: u64, duration: u64) -> Span {
         span_id: span.to_be_bytes().into(),
         parent_span_id: 1u64.to_be_bytes().into(),
         name: format!("span {span}"),
-        start: (1_700_000_000_000 + start) * 1_000_000,
-        end: (1_700_000_000_000 + start + duration) * 1_000_000,
+        start_time_unix_nano: (1_700_000_000_000 + start) * 1_000_000,
+        end_time_unix_nano: (1_700_000_000_000 + start + duration) * 1_000_000,
         ..Span::default()
     }
 }
 
 /// A batch of spans of one resource.
 pub(crate) fn batch_of(resource: Vec<KeyValue>, spans: Vec<Span>) -> Batch {
-    let scope =
-        Scope { name: "made".into(), attributes: vec![text("kind", "made")], dropped_attributes_count: 3 };
+    let scope = Scope {
+        name: "made".into(),
+        attributes: vec![text("kind", "made")],
+        dropped_attributes_count: 3,
+        ..Scope::default()
+    };
     let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: "scope url".into() }];
-    let resource = Some(Resource { attributes: resource });
+    let resource = Some(Resource { attributes: resource, ..Resource::default() });
     batch(&Request {
         resource_spans: vec![ResourceSpans { resource, scope_spans, schema_url: "resource url".into() }],
     })
@@ -154,7 +70,7 @@ impl Kept {
             self.scope.attributes.iter().filter(|pair| pair.key == "tailsampling.policy").collect();
         assert!(values.len() <= 1, "the policy is named once: {values:?}");
         match values.first()?.value.as_ref()?.value.as_ref()? {
-            Value::String(policy) => Some(policy),
+            Value::StringValue(policy) => Some(policy),
             other => panic!("{other:?}"),
         }
     }
@@ -164,7 +80,7 @@ impl Kept {
         self.scope
             .attributes
             .iter()
-            .any(|pair| *pair == attribute("tailsampling.cached_decision", Value::Bool(true)))
+            .any(|pair| *pair == attribute("tailsampling.cached_decision", Value::BoolValue(true)))
     }
 }
 
