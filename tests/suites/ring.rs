@@ -18,7 +18,7 @@ fn id(hex: &str) -> [u8; 16] {
     u128::from_str_radix(hex, 16).expect("32 hex digits").to_be_bytes()
 }
 
-/// One line a vector: members (comma-separated), trace id, owner. Computed with the Collector's own code.
+/// One line a vector: members (comma-separated), trace id, owner. Computed from the Collector's algorithm.
 #[test]
 fn vectors() {
     let mut seen = 0;

@@ -139,7 +139,7 @@ async fn a_part_refused_for_good_is_a_partial_success() {
     let endpoints = endpoints(&servers);
     let exporter = exporter("good", balancing(endpoints.clone())).await;
     let batch = batch(1, 60, 2);
-    let refused = sent(&[batch.clone()])
+    let refused = sent(std::slice::from_ref(&batch))
         .into_keys()
         .filter(|span| owner(&endpoints, &span.trace_id) == endpoints[0])
         .count();

@@ -64,7 +64,7 @@ pub(crate) fn expected(batch: &Batch) -> Vec<(String, String, String)> {
         .iter()
         .flat_map(|r| &r.scope_spans)
         .flat_map(|s| &s.spans)
-        .map(|span| (hex(&span.trace_id), hex(&span.span_id), span.name.clone()))
+        .map(|span| (hex(&span.trace_id), hex(&span.id), span.name.clone()))
         .collect()
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Span {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
-    pub(crate) span_id: Vec<u8>,
+    pub(crate) id: Vec<u8>,
     #[prost(string, tag = "5")]
     pub(crate) name: String,
 }
@@ -47,7 +47,7 @@ pub(crate) fn batch(seed: u64, traces: u64, each: u64) -> Batch {
             .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         Span {
             trace_id: mixed.to_be_bytes().to_vec(),
-            span_id: (number + 1).to_be_bytes().to_vec(),
+            id: (number + 1).to_be_bytes().to_vec(),
             name: format!("span {seed}-{number} of a trace that is spread over the batch"),
         }
     };
