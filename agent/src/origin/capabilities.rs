@@ -17,8 +17,9 @@ pub fn missing_for_bpf() -> Vec<&'static str> {
     NEEDED
         .iter()
         .filter(|(capability, _)| {
-            !effective.contains(capability)
-                && !(*capability == Capability::CAP_BPF && effective.contains(&Capability::CAP_SYS_ADMIN))
+            let included =
+                *capability == Capability::CAP_BPF && effective.contains(&Capability::CAP_SYS_ADMIN);
+            !included && !effective.contains(capability)
         })
         .map(|&(_, name)| name)
         .collect()
@@ -37,7 +38,7 @@ pub enum Left {
 /// Gives up every capability for good, and the chance to get any by executing a file. To be called when the
 /// programs are attached and before the first thread is started: capabilities belong to threads.
 pub fn drop_all() -> Result<Left, OriginError> {
-    let threads = fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(1);
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
         return Err(OriginError::Drop(format!(
             "{threads} threads are running, and each keeps its own; drop them before threads are started"

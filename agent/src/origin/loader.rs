@@ -27,7 +27,7 @@ use spanwarden_ebpf::abi::OWN_ADDRESSES;
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 /// The compiled programs; `build.rs` has checked that they belong to `agent-ebpf/src`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanwarden.bpf.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanwarden.bpf.o"));
 
 /// Oldest kernel on which the programs are tested: it has every helper they use.
 const OLDEST: KernelVersion = KernelVersion::new(5, 10, 0);
@@ -113,7 +113,7 @@ pub(super) fn attach(cgroup: PathBuf) -> Result<Loaded, OriginError> {
     if kernel < KernelVersion::new(5, 11, 0) {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
-    let mut bpf = EbpfLoader::new().load(OBJECT).map_err(|e| not_loaded(e.into()))?;
+    let mut bpf = EbpfLoader::new().load(OBJECT).map_err(|e| not_loaded(&e))?;
     let links = attach_all(&mut bpf, &root)?;
     let side = ConsumerSide {
         findings: map(&mut bpf, "FINDINGS", RingBuf::try_from)?,
@@ -132,7 +132,7 @@ fn map<T, E: Into<EbpfError>>(
     convert: impl FnOnce(aya::maps::Map) -> Result<T, E>,
 ) -> Result<T, OriginError> {
     let map = bpf.take_map(name).ok_or(OriginError::Object(name))?;
-    convert(map).map_err(|e| not_loaded(e.into().into()))
+    convert(map).map_err(|e| not_loaded(&e.into()))
 }
 
 /// In the order in which a connection meets them backwards, so that whatever an early program leaves is already
@@ -140,24 +140,24 @@ fn map<T, E: Into<EbpfError>>(
 fn attach_all(bpf: &mut Ebpf, root: &Root) -> Result<Vec<(&'static str, FdLink)>, OriginError> {
     let mut links = Vec::with_capacity(4);
     let egress: &mut CgroupSkb = program(bpf, "plaintext_egress")?;
-    egress.load().map_err(|e| not_loaded(e.into()))?;
+    egress.load().map_err(|e| not_loaded(&e.into()))?;
     let id = egress
         .attach(&root.dir, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
-        .map_err(|e| not_attached("plaintext_egress", root, e))?;
+        .map_err(|e| not_attached("plaintext_egress", root, &e))?;
     links.push(link("plaintext_egress", egress.take_link(id), root)?);
 
     let established: &mut SockOps = program(bpf, "origin_established")?;
-    established.load().map_err(|e| not_loaded(e.into()))?;
+    established.load().map_err(|e| not_loaded(&e.into()))?;
     let id = established
         .attach(&root.dir, CgroupAttachMode::Single)
-        .map_err(|e| not_attached("origin_established", root, e))?;
+        .map_err(|e| not_attached("origin_established", root, &e))?;
     links.push(link("origin_established", established.take_link(id), root)?);
 
     for name in ["origin_connect4", "origin_connect6"] {
         let connect: &mut CgroupSockAddr = program(bpf, name)?;
-        connect.load().map_err(|e| not_loaded(e.into()))?;
+        connect.load().map_err(|e| not_loaded(&e.into()))?;
         let id =
-            connect.attach(&root.dir, CgroupAttachMode::Single).map_err(|e| not_attached(name, root, e))?;
+            connect.attach(&root.dir, CgroupAttachMode::Single).map_err(|e| not_attached(name, root, &e))?;
         links.push(link(name, connect.take_link(id), root)?);
     }
     Ok(links)
@@ -180,28 +180,28 @@ fn link<L>(
 where
     FdLink: TryFrom<L>,
 {
-    let link = link.map_err(|e| not_attached(name, root, e))?;
+    let link = link.map_err(|e| not_attached(name, root, &e))?;
     FdLink::try_from(link).map(|link| (name, link)).map_err(|_| OriginError::Object(name))
 }
 
 /// A load that fails is a lack of privilege in almost every case: say which.
-fn not_loaded(source: Box<dyn std::error::Error + Send + Sync>) -> OriginError {
+fn not_loaded(source: &EbpfError) -> OriginError {
     let missing = capabilities::missing_for_bpf();
     if missing.is_empty() {
-        OriginError::Load { chain: error::chain(source.as_ref()) }
+        OriginError::Load { chain: error::chain(source) }
     } else {
-        OriginError::Capabilities { missing, chain: error::chain(source.as_ref()) }
+        OriginError::Capabilities { missing, chain: error::chain(source) }
     }
 }
 
-fn not_attached(program: &'static str, root: &Root, source: ProgramError) -> OriginError {
+fn not_attached(program: &'static str, root: &Root, source: &ProgramError) -> OriginError {
     let missing = capabilities::missing_for_bpf();
-    let chain = error::chain(&source);
+    let chain = error::chain(source);
     let path = root.path.clone();
     if !missing.is_empty() {
         return OriginError::Capabilities { missing, chain };
     }
-    match error::os_error(&source) {
+    match error::os_error(source) {
         Some(libc::EPERM) => OriginError::ForeignProgram { program, path },
         _ => OriginError::Attach { program, path, chain },
     }

@@ -19,14 +19,14 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 /// The cookie of this network namespace: from the kernel where it tells it, else from our own socket's origin
 /// record.
 pub(super) fn netns_cookie(origins: &Origins) -> Result<u64, OriginError> {
-    let (client, _server) = connect_to_self().map_err(no_loopback)?;
+    let (client, _server) = connect_to_self().map_err(|e| no_loopback(&e))?;
     let record = own_record(origins, &client)?;
     Ok(cookie_of(&client).unwrap_or(record.netns_cookie))
 }
 
 /// Checks the join with a connection of our own, once the settings hold the namespace's cookie.
 pub(super) fn join(origins: &Origins) -> Result<(), OriginError> {
-    let (client, server) = connect_to_self().map_err(no_loopback)?;
+    let (client, server) = connect_to_self().map_err(|e| no_loopback(&e))?;
     let opened = own_record(origins, &client)?;
     match record_of(origins, &server)? {
         Some(joined) if joined.state == STATE_JOINED && joined.socket_cookie == opened.socket_cookie => Ok(()),
@@ -54,7 +54,7 @@ fn own_record(origins: &Origins, client: &TcpStream) -> Result<OriginRecord, Ori
     Ok(record)
 }
 
-fn no_loopback(error: io::Error) -> OriginError {
+fn no_loopback(error: &io::Error) -> OriginError {
     OriginError::SelfTest(format!("a connection over loopback (127.0.0.1) fails: {error}; is `lo` up?"))
 }
 

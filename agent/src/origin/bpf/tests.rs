@@ -121,8 +121,10 @@ fn attach(cgroup: &Path) -> KernelOrigins {
 /// This test binary again, in `cgroup`: moves itself there, connects, sends `pieces` one write each (joined with
 /// `|` in hex), waits for the other side to close, and ends.
 fn client(cgroup: &Path, to: SocketAddr, pieces: &[&[u8]]) -> Child {
-    let hex: Vec<String> =
-        pieces.iter().map(|piece| piece.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let hex: Vec<String> = pieces
+        .iter()
+        .map(|piece| piece.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
+        .collect();
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "origin::bpf::tests::as_client", "--nocapture", "--ignored"])
         .env("CLIENT_CGROUP", cgroup)
@@ -233,6 +235,9 @@ fn a_removed_cgroup_is_dead_evidence() {
     });
 }
 
+/// Writes of a client, and what is found.
+type Row<'a> = (&'a [&'a [u8]], Option<(Protocol, Proof)>);
+
 #[test]
 fn plaintext_is_told_from_tls_and_all_is_read_without_capabilities() {
     in_cgroup("plaintext_is_told_from_tls_and_all_is_read_without_capabilities", |cgroup| {
@@ -253,7 +258,7 @@ fn plaintext_is_told_from_tls_and_all_is_read_without_capabilities() {
             b"/v1/traces HTTP/1.1\r\n",
         ]
         .concat();
-        let table: &[(&[&[u8]], Option<(Protocol, Proof)>)] = &[
+        let table: &[Row<'_>] = &[
             (&[b"POST /v1/traces HTTP/1.1\r\nHost: a\r\n\r\n"], Some((Protocol::Http1, Proof::Path))),
             (&[b"PO", b"ST /otlp/v1", b"/traces", b" HTTP/1.1\r\n"], Some((Protocol::Http1, Proof::Path))),
             (&[&long], Some((Protocol::Http1, Proof::Path))),
@@ -309,4 +314,120 @@ fn drain_and_compare(origins: &KernelOrigins, found: &mpsc::Receiver<Finding>, r
     assert_eq!((counters.seen, counters.delivered, counters.full, counters.read), (10, 10, 0, 10));
     assert_eq!((counters.tls, counters.foreign, counters.unreadable, counters.store_failed), (2, 4, 0, 0));
     assert!(origins.alive());
+}
+
+#[test]
+fn what_the_ring_buffer_cannot_take_is_counted() {
+    in_cgroup("what_the_ring_buffer_cannot_take_is_counted", |cgroup| {
+        let origins = attach(cgroup);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // More findings than the ring holds, each with a header of eight bytes, and nobody reads.
+        let room = spanwarden_ebpf::abi::FINDINGS_BYTES / (size_of::<spanwarden_ebpf::abi::Finding>() + 8);
+        let connections = room as u64 + 100;
+        for _ in 0..connections {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            client.write_all(b"POST /v1/traces HTTP/1.1\r\n").unwrap();
+            server.read_exact(&mut [0; 26]).unwrap();
+        }
+        let (sender, found) = mpsc::channel();
+        origins.watch_findings(move |finding| sender.send(finding).unwrap()).unwrap();
+        for _ in 0..room {
+            found.recv_timeout(WAIT).unwrap();
+        }
+        let deadline = std::time::Instant::now() + WAIT;
+        let mut counters = origins.counters();
+        while counters.read < counters.delivered.max(1) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            counters = origins.counters();
+        }
+        assert_eq!(counters.seen, connections);
+        assert_eq!(counters.seen, counters.delivered + counters.full);
+        assert_eq!(counters.read, counters.delivered);
+        assert!(counters.full >= 100 - 1, "{counters:?}");
+    });
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    in_cgroup("missing_capabilities_are_named", |cgroup| {
+        capabilities::drop_of_this_thread(false).unwrap();
+        let outcome = KernelOrigins::attach(Options {
+            cgroup: cgroup.join("watched"),
+            own_addresses: BTreeSet::new(),
+            ports: Vec::new(),
+            pods: Pods::one(),
+        });
+        let Err(error) = outcome else { panic!("attached without a capability") };
+        assert!(matches!(&error, OriginError::Capabilities { .. }), "{error}");
+        assert!(error.to_string().contains("BPF and NET_ADMIN"), "{error}");
+    });
+}
+
+/// Attaches one of our programs as an inconsiderate owner would: without a link and without the multi flag. It
+/// goes away with the cgroup.
+#[allow(unsafe_code)]
+fn attach_exclusively(cgroup: &Path) {
+    /// `bpf_attr` of `BPF_PROG_ATTACH`
+    #[repr(C)]
+    struct Attach {
+        target_fd: u32,
+        program_fd: u32,
+        hook: u32,
+        flags: u32,
+    }
+    const BPF_PROG_ATTACH: libc::c_int = 8;
+    const BPF_CGROUP_INET_EGRESS: u32 = 1;
+    let mut bpf = aya::EbpfLoader::new().load(loader::OBJECT).unwrap();
+    let program = bpf.program_mut("plaintext_egress").unwrap();
+    let program: &mut aya::programs::CgroupSkb = program.try_into().unwrap();
+    program.load().unwrap();
+    let directory = fs::File::open(cgroup).unwrap();
+    let attach = Attach {
+        target_fd: directory.as_raw_fd().cast_unsigned(),
+        program_fd: program.fd().unwrap().as_fd().as_raw_fd().cast_unsigned(),
+        hook: BPF_CGROUP_INET_EGRESS,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads as many bytes of the attribute as are said to be there; both descriptors are open.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_program_that_tolerates_no_other_is_named_as_the_cause() {
+    in_cgroup("a_program_that_tolerates_no_other_is_named_as_the_cause", |cgroup| {
+        attach_exclusively(&cgroup.join("watched"));
+        let outcome = KernelOrigins::attach(Options {
+            cgroup: cgroup.join("watched"),
+            own_addresses: BTreeSet::new(),
+            ports: Vec::new(),
+            pods: Pods::one(),
+        });
+        let Err(error) = outcome else { panic!("attached beside an exclusive program") };
+        assert!(matches!(&error, OriginError::ForeignProgram { .. }), "{error}");
+    });
+}
+
+/// Kernels allow a million instructions to be followed, and older ones follow more of them than this one does.
+#[test]
+fn the_verifier_is_far_from_its_limit() {
+    in_cgroup("the_verifier_is_far_from_its_limit", |_| {
+        let mut bpf = aya::EbpfLoader::new().load(loader::OBJECT).unwrap();
+        for (name, program) in bpf.programs_mut() {
+            let loaded = match program {
+                aya::programs::Program::CgroupSkb(program) => program.load().and_then(|()| program.info()),
+                aya::programs::Program::CgroupSockAddr(program) => {
+                    program.load().and_then(|()| program.info())
+                }
+                aya::programs::Program::SockOps(program) => program.load().and_then(|()| program.info()),
+                other => panic!("{name} is {other:?}"),
+            };
+            // Told since 5.16.
+            let followed = loaded.unwrap().verified_instruction_count().unwrap_or(0);
+            println!("{name}: {followed} instructions followed");
+            assert!(followed < 250_000, "{name}: {followed}");
+        }
+    });
 }

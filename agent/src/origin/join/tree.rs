@@ -46,14 +46,14 @@ impl<P: Clone> Tree<P> {
         let Some(last) = last else {
             return if id == self.root_id { Some(make(Path::new(""))) } else { self.remembered(ancestors) };
         };
-        let made = make(path.strip_prefix(&self.root).unwrap_or(&path));
+        let place = make(path.strip_prefix(&self.root).unwrap_or(&path));
         if last == id {
-            self.remember(id, &made);
-            return Some(made);
+            self.remember(id, &place);
+            return Some(place);
         }
         // Something below is gone; an ancestor seen earlier may know more than what still exists.
         let deeper = ancestors.iter().position(|&a| a == last).map_or(ancestors, |at| &ancestors[at + 1..]);
-        Some(self.remembered(deeper).unwrap_or(made))
+        Some(self.remembered(deeper).unwrap_or(place))
     }
 
     /// The ids from the first level below the root to `id`. Where the root itself is not in the chain it is the
@@ -74,12 +74,12 @@ impl<P: Clone> Tree<P> {
         ancestors.iter().rev().find_map(|a| found.get(a)).map(|known| P::clone(known))
     }
 
-    fn remember(&self, id: u64, made: &P) {
+    fn remember(&self, id: u64, place: &P) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if found.len() >= REMEMBERED {
             found.clear();
         }
-        found.insert(id, Arc::new(made.clone()));
+        found.insert(id, Arc::new(place.clone()));
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-/// Comma-separated addresses: ClusterIPs of Services in front of the agent, node addresses by the downward API.
+/// Comma-separated addresses: those of Services (`clusterIP`) in front of the agent, node addresses by the downward API.
 pub const VARIABLE: &str = "SPANWARDEN_OWN_ADDRESSES";
 
 /// Addresses from [`VARIABLE`], and from every variable `SPANWARDEN…_SERVICE_HOST`, which Kubernetes sets for
