@@ -36,13 +36,20 @@ pub struct Start {
     config: String,
     place: Place,
     variables: Vec<(String, String)>,
+    files: Vec<(String, String)>,
     ready: Option<SocketAddr>,
 }
 
 impl Start {
     /// With this configuration, here, without waiting for readiness.
     pub fn new(config: impl Into<String>) -> Self {
-        Self { config: config.into(), place: Place::default(), variables: Vec::new(), ready: None }
+        Self {
+            config: config.into(),
+            place: Place::default(),
+            variables: Vec::new(),
+            files: Vec::new(),
+            ready: None,
+        }
     }
 
     /// In this namespace and cgroup.
@@ -59,6 +66,13 @@ impl Start {
         self
     }
 
+    /// With a file in its directory.
+    #[must_use]
+    pub fn file(mut self, name: &str, content: impl Into<String>) -> Self {
+        self.files.push((name.to_owned(), content.into()));
+        self
+    }
+
     /// Waits until `GET /` of the configured `health_check` endpoint answers 200.
     #[must_use]
     pub fn ready_at(mut self, health_check: SocketAddr) -> Self {
@@ -71,6 +85,9 @@ impl Start {
         let directory = Directory::new()?;
         let config = directory.path().join("config.yaml");
         fs::write(&config, &self.config).with_context(|| config.display().to_string())?;
+        for (name, content) in &self.files {
+            fs::write(directory.path().join(name), content).with_context(|| name.clone())?;
+        }
         let mut command = self.place.command(binary()?)?;
         command.arg("run").arg("--config").arg(&config).current_dir(directory.path());
         command.envs(self.variables);
@@ -119,9 +136,14 @@ impl Agent {
     }
 
     /// Stops it by SIGTERM; it must end by itself.
-    pub fn stop(mut self) -> Result<(ExitStatus, String)> {
+    pub fn stop(self) -> Result<(ExitStatus, String)> {
+        self.stop_and(|| ()).map(|(status, log, ())| (status, log))
+    }
+
+    /// As [`Self::stop`]; `then` still finds its directory.
+    pub fn stop_and<T>(mut self, then: impl FnOnce() -> T) -> Result<(ExitStatus, String, T)> {
         let status = self.process.stop(PATIENCE)?;
-        Ok((status, self.process.output()))
+        Ok((status, self.process.output(), then()))
     }
 
     fn wait_ready(&mut self, address: SocketAddr) -> Result<()> {

@@ -6,6 +6,7 @@
 //! pod-client one-shot POD-UID TARGET FIRST COUNT            each from a process that exits at once
 //! pod-client hold     POD-UID TARGET ID [SOURCE]            one connection, open until standard input ends
 //! pod-client send     TARGET PAYLOAD [CHUNK]                a payload (see `payload`), CHUNK bytes a packet
+//! pod-client post     TARGET FILE                           an OTLP/HTTP request with FILE as body
 //! pod-client drain    ADDRESS                               accepts connections and reads them to their end
 //! ```
 //!
@@ -58,6 +59,7 @@ fn main() -> Result<()> {
             std::io::stdin().read_to_end(&mut Vec::new())?;
         }
         ["send", target, name, chunk @ ..] => send(target.parse()?, name, chunk.first().copied())?,
+        ["post", target, file] => post(target.parse()?, file)?,
         ["drain", address] => drain(address.parse()?)?,
         _ => bail!("unknown arguments: {arguments:?}"),
     }
@@ -119,6 +121,26 @@ fn send(target: SocketAddr, name: &str, chunk: Option<&str>) -> Result<()> {
     stream.shutdown(std::net::Shutdown::Write)?;
     // The other side closes when it has read all.
     stream.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn post(target: SocketAddr, file: &str) -> Result<()> {
+    let body = std::fs::read(file).with_context(|| file.to_owned())?;
+    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "POST /v1/traces HTTP/1.1\r\nHost: {target}\r\nContent-Type: application/x-protobuf\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if !answer.starts_with("HTTP/1.1 200 ") {
+        bail!("{target}: {answer}");
+    }
+    println!("pid {}", std::process::id());
     Ok(())
 }
 
