@@ -42,14 +42,22 @@ fn patterns_mean_what_they_mean_in_go() {
             let mut out = Vec::new();
             let template = Template::parse("<${0}>", patterns.get(id));
             let groups = template.captures;
-            patterns.replace_each(id, &mut patterns.caches(), text.as_bytes(), groups, &mut out, |captures, _| {
-                let range = captures.get_match().expect("a match");
-                found.push(vec![range.start(), range.end()]);
-                at += 1;
-            });
+            patterns.replace_each(
+                id,
+                &mut patterns.caches(),
+                text.as_bytes(),
+                groups,
+                &mut out,
+                |captures, _| {
+                    let range = captures.get_match().expect("a match");
+                    found.push(vec![range.start(), range.end()]);
+                    at += 1;
+                },
+            );
             found
         });
-        let theirs: Option<Vec<Vec<usize>>> = serde_json::from_value(row["matches"].clone()).expect("matches");
+        let theirs: Option<Vec<Vec<usize>>> =
+            serde_json::from_value(row["matches"].clone()).expect("matches");
         if ours.as_ref().ok() != theirs.as_ref() {
             wrong.push(format!("{pattern:?} in {text:?}: {ours:?}, in Go {theirs:?}"));
         }
