@@ -6,7 +6,7 @@ mod document;
 #[path = "scrub/model.rs"]
 mod model;
 
-use std::sync::LazyLock;
+use std::{fmt::Write as _, sync::LazyLock};
 
 use proptest::{
     collection::vec,
@@ -40,7 +40,11 @@ fn batch(data: Vec<u8>) -> Batch {
 }
 
 fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hex = String::new();
+    for byte in Sha256::digest(content) {
+        write!(hex, "{byte:02x}").expect("a string takes everything");
+    }
+    hex
 }
 
 /// Both dialects of a pattern, where they differ written twice.

@@ -172,7 +172,7 @@ pub(crate) fn apply(ops: &[Op], request: &mut ExportTraceServiceRequest) {
                     (Op::Redact { values, .. }, ..) => mask_text(values, text),
                     (Op::ReplaceName(pattern, with), Kind::Span, 5)
                     | (Op::ReplaceMessage(pattern, with), Kind::Status, 2) => {
-                        *text = replace(pattern, text, with)
+                        *text = replace(pattern, text, with);
                     }
                     _ => {}
                 }
