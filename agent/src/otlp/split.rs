@@ -63,7 +63,7 @@ pub struct Splitter {
     /// Targets that have spans of this request, in the order of their first span.
     used: Vec<usize>,
     traces: HashMap<[u8; 16], usize, foldhash::fast::RandomState>,
-    /// Lengths of the scopes of the resource that is being written.
+    /// Lengths of the messages of the output that is being written: a resource, its scopes, the next resource.
     lengths: Vec<usize>,
 }
 
@@ -208,57 +208,59 @@ impl Splitter {
             return buf.clone();
         }
         let mut lengths = std::mem::take(&mut self.lengths);
-        let all: usize = self.targets[target].runs.iter().map(|run| run.at.len() as usize).sum();
-        // Heads and prefixes come on top; most outputs have one resource with one scope.
-        let mut out = Vec::with_capacity(all + 1024.min(buf.len() - all));
-        let mut runs = self.targets[target].runs.as_slice();
-        while let Some(first) = runs.first() {
-            let resource = self.scopes[first.scope as usize];
-            let (mine, rest) = split_while(runs, |run| self.scopes[run.scope as usize] == resource);
-            self.write_resource(buf, resource, mine, &mut lengths, &mut out);
-            runs = rest;
-        }
+        let runs = &self.targets[target].runs;
+        let mut out = Vec::with_capacity(self.measure(runs, &mut lengths));
+        self.write(buf, runs, &lengths, &mut out);
         self.lengths = lengths;
         Bytes::from(out)
     }
 
-    fn write_resource(
-        &self,
-        buf: &[u8],
-        resource: u32,
-        runs: &[Run],
-        lengths: &mut Vec<usize>,
-        out: &mut Vec<u8>,
-    ) {
-        let heads = heads(&self.resource_heads, resource);
-        let mut len = size(heads.iter().map(|(_, head)| *head));
+    /// Computes the lengths of the messages around the runs, in the order in which [`Self::write`] needs them,
+    /// and returns that of the whole.
+    fn measure(&self, mut runs: &[Run], lengths: &mut Vec<usize>) -> usize {
+        let framed = |len: usize| 1 + encode::varint_len(len as u64) + len;
         lengths.clear();
-        let mut rest = runs;
-        while let Some(first) = rest.first() {
-            let (mine, others) = split_while(rest, |run| run.scope == first.scope);
-            let scope_heads = self::heads(&self.scope_heads, first.scope);
-            let scope = size(scope_heads.iter().map(|(_, head)| *head)) + size(mine.iter().map(|run| run.at));
-            lengths.push(scope);
-            len += 1 + encode::varint_len(scope as u64) + scope;
-            rest = others;
+        let mut all = 0;
+        while let Some(first) = runs.first() {
+            let resource = self.scopes[first.scope as usize];
+            let place = lengths.len();
+            lengths.push(0);
+            let mut len = size(heads(&self.resource_heads, resource).iter().map(|(_, head)| *head));
+            while let Some(first) = runs.first().filter(|run| self.scopes[run.scope as usize] == resource) {
+                let (mine, rest) = split_while(runs, |run| run.scope == first.scope);
+                let heads = heads(&self.scope_heads, first.scope).iter().map(|(_, head)| *head);
+                lengths.push(size(heads) + size(mine.iter().map(|run| run.at)));
+                len += framed(lengths[lengths.len() - 1]);
+                runs = rest;
+            }
+            lengths[place] = len;
+            all += framed(len);
         }
-        encode::tag(out, 1, LEN);
-        encode::varint(out, len as u64);
-        for (_, head) in heads {
-            out.extend_from_slice(&buf[head.range()]);
-        }
-        let (mut rest, mut scope_len) = (runs, lengths.iter());
-        while let (Some(first), Some(&len)) = (rest.first(), scope_len.next()) {
-            let (mine, others) = split_while(rest, |run| run.scope == first.scope);
-            encode::tag(out, 2, LEN);
-            encode::varint(out, len as u64);
-            for (_, head) in self::heads(&self.scope_heads, first.scope) {
+        all
+    }
+
+    fn write(&self, buf: &[u8], mut runs: &[Run], lengths: &[usize], out: &mut Vec<u8>) {
+        let mut lengths = lengths.iter();
+        let mut open = |out: &mut Vec<u8>, number, heads: &[(u32, Slice)]| {
+            encode::tag(out, number, LEN);
+            encode::varint(out, lengths.next().map_or(0, |len| *len as u64));
+            for (_, head) in heads {
                 out.extend_from_slice(&buf[head.range()]);
             }
+        };
+        let mut in_resource = None;
+        while let Some(first) = runs.first() {
+            let resource = self.scopes[first.scope as usize];
+            if in_resource != Some(resource) {
+                open(out, 1, heads(&self.resource_heads, resource));
+                in_resource = Some(resource);
+            }
+            open(out, 2, heads(&self.scope_heads, first.scope));
+            let (mine, rest) = split_while(runs, |run| run.scope == first.scope);
             for run in mine {
                 out.extend_from_slice(&buf[run.at.range()]);
             }
-            rest = others;
+            runs = rest;
         }
     }
 }

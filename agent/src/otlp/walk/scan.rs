@@ -144,8 +144,8 @@ impl<R: Rewrite> Walker<'_, R> {
         }
         let (from, end) = wire::length(buf, pos)?;
         let mut values = Values { buf: self.buf, limits: self.limits, strips: &mut self.scratch.strips };
-        let attribute = values.attribute(Slice::new(start, end), Slice::new(from, end), depth)?;
-        self.scratch.attributes.push(attribute);
+        let field = Slice::new(start, end);
+        values.attribute(field, Slice::new(from, end), depth, &mut self.scratch.attributes)?;
         Ok(end)
     }
 
