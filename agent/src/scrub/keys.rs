@@ -89,9 +89,10 @@ fn length_bit(name: &[u8]) -> u64 {
 /// By length and the last eight bytes. The table is fixed by the configuration, so that nobody can fill it with
 /// collisions; a probe ends at the first free slot.
 fn hash(name: &[u8]) -> usize {
-    let mut tail = [0; 8];
-    let taken = name.len().min(8);
-    tail[..taken].copy_from_slice(&name[name.len() - taken..]);
-    let mixed = (u64::from_le_bytes(tail) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let tail = match name.last_chunk() {
+        Some(tail) => u64::from_le_bytes(*tail),
+        None => name.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte)),
+    };
+    let mixed = (tail ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 40) as usize
 }

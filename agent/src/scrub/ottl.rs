@@ -134,3 +134,6 @@ pub(super) struct Statement {
     /// The processor it belongs to.
     pub(super) processor: usize,
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,10 +63,8 @@ impl Patterns {
     pub(super) fn compile(&mut self, pattern: &str, at: &Location) -> Result<PatternId, ConfigError> {
         let bad = |message: String| ConfigError { at: at.clone(), message };
         let parsed = go::parse(pattern).map_err(|error| bad(format!("not a pattern of RE2: {error}")))?;
-        let config = meta::Config::new()
-            .nfa_size_limit(Some(COMPILED_LIMIT))
-            .onepass_size_limit(Some(COMPILED_LIMIT))
-            .hybrid_cache_capacity(CACHE_LIMIT);
+        let config =
+            meta::Config::new().nfa_size_limit(Some(COMPILED_LIMIT)).hybrid_cache_capacity(CACHE_LIMIT);
         let regex = Regex::builder().configure(config).build_from_hir(&parsed.hir).map_err(|_| {
             bad(format!("the pattern compiles to more than {} MiB; use smaller counts", COMPILED_LIMIT >> 20))
         })?;

@@ -71,6 +71,14 @@ struct Work {
     claims: [u64; stamp::CLAIMS],
 }
 
+impl Work {
+    /// Forgets what was counted: a refused request was not edited.
+    fn forget(&mut self) {
+        self.tally.fill(Tally::default());
+        self.claims = [0; stamp::CLAIMS];
+    }
+}
+
 static NEXT_PLAN: AtomicU64 = AtomicU64::new(1);
 
 impl Plan {
@@ -120,8 +128,8 @@ impl Plan {
             cause: malformed.what.cause(),
             message: malformed.to_string(),
         });
-        self.count(work, summary.as_ref().map_or(0, |summary| summary.spans));
-        let summary = summary?;
+        let summary = summary.inspect_err(|_| work.forget())?;
+        self.count(work, summary.spans);
         if summary.unknown_fields > 0 {
             self.unknown_fields.inc_by(u64::from(summary.unknown_fields));
         }
@@ -150,15 +158,15 @@ impl Plan {
     }
 
     fn count(&self, work: &mut Work, spans: u32) {
-        for (handles, tally) in self.handles.iter().zip(&mut work.tally) {
+        for (handles, tally) in self.handles.iter().zip(&work.tally) {
             handles.add(tally, u64::from(spans));
-            *tally = Tally::default();
         }
-        for (counter, count) in self.claims.iter().zip(&mut work.claims) {
-            if *count > 0 {
-                counter.inc_by(std::mem::take(count));
+        for (counter, count) in self.claims.iter().zip(work.claims) {
+            if count > 0 {
+                counter.inc_by(count);
             }
         }
+        work.forget();
     }
 }
 
