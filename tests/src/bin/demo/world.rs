@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use spanwarden_tests::{
-    agent::{Agent, Start},
+    agent::{Agent, Directory, Start},
+    certificates,
     node::{Node, Pod, pod_list},
     process::{Place, Process},
 };
@@ -33,6 +34,8 @@ pub(super) struct World {
     pods: BTreeMap<&'static str, Pod>,
     node: Option<Node>,
     files: PathBuf,
+    /// The gateways' certificate; removed with this.
+    _tls: Directory,
 }
 
 impl World {
@@ -49,6 +52,7 @@ impl World {
             }
             fs::write(files.join("pods.yaml"), pod_list(pods.values()))?;
         }
+        let tls = certificates::gateway()?;
         let place = |name: &str| match &node {
             Some(node) => node.service_place(name),
             None => Ok(Place::default()),
@@ -56,7 +60,7 @@ impl World {
         progress("starting three gateways and one agent");
         let mut gateways = Vec::new();
         for number in 0..GATEWAYS {
-            let config = gateway_config(number, &files);
+            let config = gateway_config(number, &files, tls.path());
             fs::write(files.join(format!("gateway-{number}.yaml")), &config)?;
             let kept = kept_file(&files, number);
             let _from_the_last_run = fs::remove_file(&kept);
@@ -66,14 +70,14 @@ impl World {
                 Start::new(config).place(&place).env("RUST_LOG", log).ready_at(health(number)).start()?,
             );
         }
-        let config = agent_config(&files, node.as_ref());
+        let config = agent_config(&files, tls.path(), node.as_ref());
         fs::write(files.join("agent.yaml"), &config)?;
         let agent = Start::new(config)
             .place(&place("spanwarden")?)
             .env("RUST_LOG", "info,spanwarden::receiver=debug")
             .ready_at(health(GATEWAYS))
             .start()?;
-        Ok(Self { agent, gateways, pods, node, files })
+        Ok(Self { agent, gateways, pods, node, files, _tls: tls })
     }
 
     /// Whether there are pods, and with them kernel evidence.
@@ -124,7 +128,7 @@ impl World {
     /// Stops everything and collects what it left.
     pub(super) fn end(self, senders: Senders) -> Result<Evidence> {
         progress("stopping: what is still buffered is sent on first");
-        let Self { agent, gateways, pods, node, files } = self;
+        let Self { agent, gateways, pods, node, files, _tls } = self;
         let metrics = agent.get(metrics_address(), "/metrics")?;
         let (status, agent_log) = agent.stop()?;
         if !status.success() {
@@ -160,14 +164,15 @@ fn metrics_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 24_388))
 }
 
-fn gateway_config(number: usize, files: &Path) -> String {
+fn gateway_config(number: usize, files: &Path, tls: &Path) -> String {
     include_str!("gateway.yaml")
         .replace("PORT", &(24_320 + number).to_string())
         .replace("HEALTH", &health(number).to_string())
+        .replace("TLS", &tls.display().to_string())
         .replace("FILE", &kept_file(files, number).display().to_string())
 }
 
-fn agent_config(files: &Path, node: Option<&Node>) -> String {
+fn agent_config(files: &Path, tls: &Path, node: Option<&Node>) -> String {
     let origin = node.map_or(String::new(), |node| {
         format!(
             "  origin:\n    cgroup: {}\n    evidence: required\n    pods: {{file: {}}}\n",
@@ -182,5 +187,6 @@ fn agent_config(files: &Path, node: Option<&Node>) -> String {
         .replace("ENABLED", enabled)
         .replace("LISTEN", listen)
         .replace("HEALTH", &health(GATEWAYS).to_string())
+        .replace("TLS", &tls.display().to_string())
         .replace("METRICS_PORT", &metrics_address().port().to_string())
 }
