@@ -1,17 +1,19 @@
 //! `cargo xtask test`
 
+use std::{env, ffi::OsString, path::PathBuf, process::Command};
+
 use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    build::{cargo, step},
-    setup,
+    build::{cargo, step, target},
+    ebpf, setup,
 };
 
 /// Arguments of `test`.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Leaves out the rebuild of the kernel programs; the committed object is tested
+    /// Leaves out the rebuild of the kernel programs: the committed object is tested as it is
     #[arg(long)]
     no_ebpf: bool,
 }
@@ -20,19 +22,30 @@ impl Test {
     pub(crate) fn run(self) -> Result<()> {
         setup::programs()?;
         let python = setup::python()?;
-        let tools = setup::kustomize()?;
-        step("format", cargo().args(["fmt", "--all", "--check"]))?;
-        step(
-            "lints",
-            cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
-        )?;
-        let mut tests = cargo();
-        tests.args(["test", "--workspace", "--locked"]).env("SPANWARDEN_PYTHON", &python);
-        if let Some(tools) = tools {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let all = std::iter::once(tools).chain(std::env::split_paths(&path));
-            tests.env("PATH", std::env::join_paths(all)?);
-        }
-        step("tests", &mut tests)
+        let path = search_path(setup::kustomize()?)?;
+        let object = if self.no_ebpf { None } else { Some(ebpf::verify()?) };
+        let cargo = |arguments: &[&str]| {
+            let mut command = cargo();
+            command.args(arguments).env("PATH", &path).env("SPANWARDEN_PYTHON", &python);
+            if let Some(object) = &object {
+                command.env("SPANWARDEN_EBPF_OBJECT", object);
+            }
+            command
+        };
+        step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+        let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+        step("lints", &mut cargo(&lints))?;
+        step("build", &mut cargo(&["build", "--workspace", "--bins", "--locked"]))?;
+        step("tests", &mut cargo(&["test", "--workspace", "--locked"]))?;
+        let debug = target().join("debug");
+        let mut demo = Command::new(debug.join("demo"));
+        demo.env("SPANWARDEN_BIN", debug.join("spanwarden")).env("SPANWARDEN_PYTHON", &python);
+        step("the demo, as a test", &mut demo)
     }
+}
+
+/// The search path with our own tools before it.
+fn search_path(tools: Option<PathBuf>) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths(tools.into_iter().chain(env::split_paths(&path)))?)
 }
