@@ -36,7 +36,7 @@ fn statements_work_on_what_their_paths_name() {
         ),
         (None, r#"set(span.attributes["a"], Concat([resource.attributes["b"], "c"], "-"))"#, "Span"),
         (Some("span"), r#"set(attributes["a"], "b") where resource.attributes["team"] != "x""#, "Span"),
-        (Some("resource"), r#"truncate_all(target = attributes, limit = 64)"#, "Resource"),
+        (Some("resource"), "truncate_all(target = attributes, limit = 64)", "Resource"),
         (
             Some("span"),
             "set(attributes[\"a\"],\n  SHA256(attributes[\"a\"]))\n  where attributes[\"a\"] != nil",
@@ -61,7 +61,7 @@ fn errors_say_where_and_what_there_is() {
         (r#"replace_pattern(span.name, "\d", "x")"#, "column 29", r"write `\\d`"),
         (r#"replace_pattern(span.name, "a(?!b)", "x")"#, "column 28", "look-around"),
         (r#"set(span.attributes["a"]["b"], 1)"#, "column 5", "not built yet"),
-        (r#"set(span.nam, 1)"#, "column 5", "no path `nam`"),
+        ("set(span.nam, 1)", "column 5", "no path `nam`"),
         (r#"set(span.attributes["a"], scope.name)"#, "column 27", "not built yet"),
         (r#"set(span.status.message, "x")"#, "column 1", "replace_pattern on it"),
         (r#"set(span.attributes["a"], MD5("x"))"#, "column 27", "SHA256"),
