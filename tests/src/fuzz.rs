@@ -15,9 +15,11 @@ use spanwarden::otlp::{
 
 use crate::{oracle::Dice, proto::v1::ExportTraceServiceRequest};
 
-/// A target by its name in `tests/fuzz/Cargo.toml`.
-pub const TARGETS: [(&str, fn(&[u8])); 3] =
-    [("walker", walker), ("json", json_both_ways), ("proto", bpf_parsers)];
+/// What a target does with some bytes.
+pub type Body = fn(&[u8]);
+
+/// The targets by their names in `tests/fuzz/Cargo.toml`.
+pub const TARGETS: [(&str, Body); 3] = [("walker", walker), ("json", json_both_ways), ("proto", bpf_parsers)];
 
 /// Edits whatever it is shown, as the bytes themselves say.
 struct Anything(Dice);

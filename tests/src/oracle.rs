@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use prost::Message;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-use crate::proto::{self, v1::*};
+use crate::proto::{self, v1::ExportTraceServiceRequest};
 
 pub mod canary;
 pub mod model;
@@ -18,6 +18,9 @@ pub static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTORS).expect("the build script wrote descriptors"));
 
 /// `ExportTraceServiceRequest`
+///
+/// # Panics
+/// When the protos do not have it.
 pub fn request_descriptor() -> MessageDescriptor {
     POOL.get_message_by_name("opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest")
         .expect("the protos have the request")

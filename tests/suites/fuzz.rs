@@ -45,7 +45,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 fn mutate(data: &mut Vec<u8>, seeds: &[Vec<u8>], dice: &mut Dice) {
-    for _ in 0..1 + dice.below(4) {
+    for _ in 0..=dice.below(4) {
         if data.is_empty() {
             data.push(dice.roll() as u8);
         }
@@ -76,7 +76,9 @@ fn mutate(data: &mut Vec<u8>, seeds: &[Vec<u8>], dice: &mut Dice) {
 fn run(target: usize) {
     let (name, body) = TARGETS[target];
     let seeds = seeds(name);
-    seeds.iter().for_each(|seed| body(seed));
+    for seed in &seeds {
+        body(seed);
+    }
     let mut dice = Dice(1);
     for _ in 0..MUTATIONS {
         let mut data = seeds[dice.below(seeds.len())].clone();

@@ -68,7 +68,7 @@ proptest! {
     fn damaged_json_does_not_panic_and_what_is_read_decodes(request in requests(), seed: u64) {
         let mut dice = Dice(seed);
         let mut text = serde_json::to_vec(&model::to_json(&request)).unwrap();
-        for _ in 0..1 + dice.below(3) {
+        for _ in 0..=dice.below(3) {
             let at = dice.below(text.len());
             match dice.below(4) {
                 0 => text.truncate(at),

@@ -94,7 +94,6 @@ impl Rewrite for Doer {
             let key = part.bytes(attribute.key);
             let text = std::str::from_utf8(key).unwrap();
             match deed(self.seed, part.kind, key) {
-                Deed::Keep => {}
                 Deed::Delete => edits.delete(attribute.field),
                 Deed::NewText(len) if attribute.kind == ValueKind::String => {
                     edits.replace(attribute.value, "v".repeat(len).as_bytes());
@@ -109,7 +108,7 @@ impl Rewrite for Doer {
                 Deed::Rename(len) if attribute.key != Slice::default() => {
                     edits.replace(attribute.key, "k".repeat(len).as_bytes());
                 }
-                Deed::Rename(_) => {}
+                Deed::Rename(_) | Deed::Keep => {}
                 Deed::Inside(len) => leaves(part.buf, attribute, &mut |leaf| match leaf {
                     Leaf::Key(at) => edits.replace(at, b"inner key"),
                     Leaf::Value { kind: ValueKind::String, value, .. } => {
@@ -127,8 +126,8 @@ impl Rewrite for Doer {
     }
 }
 
-fn string(text: String) -> Option<AnyValue> {
-    Some(AnyValue { value: Some(Value::StringValue(text)) })
+fn string(text: String) -> AnyValue {
+    AnyValue { value: Some(Value::StringValue(text)) }
 }
 
 /// The deeds on the decoded request.
@@ -148,7 +147,7 @@ fn do_model(seed: u64, request: &mut ExportTraceServiceRequest) {
         for pair in attributes.iter_mut() {
             match deed(seed, kind, pair.key.as_bytes()) {
                 Deed::Keep | Deed::Delete => {}
-                Deed::NewText(len) => pair.value = string("v".repeat(len)),
+                Deed::NewText(len) => pair.value = Some(string("v".repeat(len))),
                 Deed::NewInt(value) => pair.value = Some(AnyValue { value: Some(Value::IntValue(value)) }),
                 Deed::Rename(len) => {
                     if !pair.key.is_empty() {

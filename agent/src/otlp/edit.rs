@@ -28,7 +28,7 @@ pub(super) struct Edit {
 
 impl Edit {
     pub(super) fn delta(self) -> i64 {
-        self.with.len() as i64 - self.at.len() as i64
+        i64::from(self.with.len()) - i64::from(self.at.len())
     }
 }
 
@@ -76,7 +76,7 @@ impl Edits {
         if self.is_empty() {
             return buf.clone();
         }
-        let mut out = Vec::with_capacity((buf.len() as i64 + self.delta).max(0) as usize);
+        let mut out = Vec::with_capacity(buf.len().saturating_add_signed(self.delta as isize));
         let mut done = 0;
         for edit in &self.list {
             debug_assert!(done <= edit.at.start as usize, "edits overlap or are not in order");

@@ -239,7 +239,7 @@ pub(crate) enum Content<'a> {
 }
 
 /// The fields of one message, in wire order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fields<'a> {
     body: &'a [u8],
     pos: usize,

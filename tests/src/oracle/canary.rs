@@ -25,7 +25,7 @@ pub fn canaries(text: &str) -> Vec<Canary> {
     paths
         .iter()
         .map(|path| Canary {
-            path: path.iter().map(|field| field.name()).collect::<Vec<_>>().join("."),
+            path: path.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join("."),
             data: build(path, text).encode_to_vec(),
         })
         .collect()
@@ -42,7 +42,7 @@ fn collect(
             Kind::String | Kind::Bytes => paths.push(path.clone()),
             Kind::Message(inner) => {
                 let is_value = |message: &MessageDescriptor| message.name() == "AnyValue";
-                let values = path.iter().filter(|field| is_value(&field.parent_message())).count();
+                let values = path.iter().filter(|field| is_value(field.parent_message())).count();
                 if !is_value(&inner) || values < VALUES {
                     collect(&inner, path, paths);
                 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 use spanwarden::otlp::walk::Kind;
 
-use crate::proto::v1::{any_value::Value, *};
+use crate::proto::v1::{AnyValue, EntityRef, ExportTraceServiceRequest, KeyValue, Span, any_value::Value};
 
 /// A decoded message with what a rewrite can touch: its attributes, and its texts by field number.
 #[derive(Debug)]
@@ -189,7 +189,8 @@ fn value_json(value: &AnyValue) -> Json {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |n: u8| char::from_digit(n.into(), 16).expect("four bits");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -2,7 +2,12 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use crate::proto::v1::{any_value::Value, span::*, *};
+use crate::proto::v1::{
+    AnyValue, ArrayValue, EntityRef, ExportTraceServiceRequest, InstrumentationScope, KeyValue, KeyValueList,
+    Resource, ResourceSpans, ScopeSpans, Span, Status,
+    any_value::Value,
+    span::{Event, Link},
+};
 
 /// A text: empty, short, not ASCII, or too long for a length of one byte.
 pub fn text() -> impl Strategy<Value = String> {

@@ -142,7 +142,7 @@ impl Fixer<'_> {
         }
         let from = *next;
         while let Some(edit) = list.get(*next) {
-            let inside = edit.at.end <= field.end && !(edit.at.start == field.end && !edit.at.is_empty());
+            let inside = edit.at.end <= field.end && (edit.at.start < field.end || edit.at.is_empty());
             if !inside {
                 if edit.at.start < field.end {
                     return wrong(edit);
@@ -195,7 +195,7 @@ impl Fixer<'_> {
         if delta == 0 {
             return Ok(0);
         }
-        let len = ((end - start) as i64 + delta).cast_unsigned();
+        let len = ((end - start) as u64).wrapping_add_signed(delta);
         let edit = self.edits.make(Slice::new(pos, start), |arena| super::super::encode::varint(arena, len));
         self.edits.delta += edit.delta();
         self.lengths.push(edit);
