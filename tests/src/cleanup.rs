@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, Once, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
 };
@@ -85,6 +85,16 @@ pub fn remove_all() {
     }
 }
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Never returns once Ctrl-C was pressed: what was made is being removed, and the process ends when it is. For the
+/// end of `main`, which would else end the process in the middle, as soon as something it used is gone.
+pub fn wait_if_interrupted() {
+    while INTERRUPTED.load(Ordering::Acquire) {
+        thread::park();
+    }
+}
+
 /// A number that no other thing of this process has.
 pub(crate) fn number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -110,6 +120,7 @@ fn watch_for_interrupts() {
                 _ = interrupt.recv() => 130,
                 _ = terminate.recv() => 143,
             };
+            INTERRUPTED.store(true, Ordering::Release);
             eprintln!("\ninterrupted; removing what was made");
             remove_all();
             std::process::exit(code);

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use spanwarden_tests::{process::Process, requirements};
+use spanwarden_tests::{cleanup, process::Process, requirements};
 
 #[path = "demo/evidence.rs"]
 mod evidence;
@@ -23,6 +23,12 @@ const SHOP_TRACES: usize = 40;
 const SENDER_PATIENCE: Duration = Duration::from_secs(40);
 
 fn main() -> Result<()> {
+    let outcome = show();
+    cleanup::wait_if_interrupted();
+    outcome
+}
+
+fn show() -> Result<()> {
     let missing = requirements::missing();
     if !missing.is_empty() {
         println!("No pods and no kernel evidence here, because this is missing:");
