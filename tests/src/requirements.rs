@@ -28,8 +28,12 @@ pub fn missing() -> Vec<String> {
     let mut missing = Vec::new();
     if !nix::unistd::geteuid().is_root() {
         missing.push(
-            "root: network namespaces, cgroups and BPF need it; run `sudo -E cargo xtask test`".to_owned(),
+            "root: network namespaces, cgroups and BPF need it; run the same with `sudo -E`".to_owned(),
         );
+    } else {
+        let capabilities = spanwarden::origin::capabilities::missing_for_bpf();
+        missing
+            .extend(capabilities.iter().map(|name| format!("the capability {name}: BPF programs need it")));
     }
     for (program, package) in PROGRAMS {
         if find_program(program).is_none() {

@@ -99,7 +99,7 @@ impl Builder<'_> {
         for neighbours in rest.chunk_by(|a, b| changes_spans(a) && changes_spans(b)).rev() {
             next = self.stage(neighbours, next)?;
         }
-        next = Arc::new(ScrubStage { plan: Plan::compile(first_plan, stamp)?, next });
+        next = Arc::new(ScrubStage::new(Plan::compile(first_plan, stamp)?, next));
         for limiter in limiters.iter().rev() {
             next = self.stage(&[limiter], next)?;
         }
@@ -133,7 +133,7 @@ impl Builder<'_> {
                 self.drain(component, move |left| async move { held.shutdown(left).await });
                 Ok(sampling)
             }
-            _ => Ok(Arc::new(ScrubStage { plan: Plan::compile(processors, false)?, next })),
+            _ => Ok(Arc::new(ScrubStage::new(Plan::compile(processors, false)?, next))),
         }
     }
 

@@ -1,28 +1,52 @@
 //! A compiled plan as a stage of the pipeline.
 #![forbid(unsafe_code)]
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use crate::{
-    otlp::{Accepted, Batch, Consumer, Consuming},
+    otlp::{Accepted, Batch, Consumer, Consuming, Refusal},
     scrub::{Plan, PlanScratch},
 };
 
 thread_local! {
-    /// One worker thread applies one plan at a time: `Plan::apply` never awaits.
-    static SCRATCH: RefCell<PlanScratch> = RefCell::default();
+    /// By [`ScrubStage::number`]: a scratch keeps the caches of one plan's patterns, and would have to build them
+    /// anew for another plan's. One plan is applied at a time on a thread, because `Plan::apply` never awaits.
+    static SCRATCHES: RefCell<Vec<PlanScratch>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Checks and scrubs every batch, then hands it on.
 pub(super) struct ScrubStage {
-    pub(super) plan: Plan,
-    pub(super) next: Arc<dyn Consumer>,
+    plan: Plan,
+    next: Arc<dyn Consumer>,
+    number: usize,
+}
+
+impl ScrubStage {
+    pub(super) fn new(plan: Plan, next: Arc<dyn Consumer>) -> Self {
+        static STAGES: AtomicUsize = AtomicUsize::new(0);
+        Self { plan, next, number: STAGES.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn apply(&self, batch: Batch) -> Result<Batch, Refusal> {
+        SCRATCHES.with_borrow_mut(|scratches| {
+            if scratches.len() <= self.number {
+                scratches.resize_with(self.number + 1, PlanScratch::default);
+            }
+            self.plan.apply(batch, &mut scratches[self.number])
+        })
+    }
 }
 
 impl Consumer for ScrubStage {
     fn consume(&self, batch: Batch) -> Consuming<'_> {
         Box::pin(async move {
-            let batch = SCRATCH.with_borrow_mut(|scratch| self.plan.apply(batch, scratch))?;
+            let batch = self.apply(batch)?;
             if batch.spans == 0 {
                 return Ok(Accepted::default());
             }
