@@ -414,7 +414,7 @@ fn bad_requests_are_refused_for_what_they_are() {
         assert_eq!(error.what.cause(), cause, "{name}: {error}");
         causes.insert(cause, error.to_string());
     }
-    assert_eq!(causes.len(), 13, "{causes:#?}");
+    assert_eq!(causes.len(), 14, "{causes:#?}");
     for text in causes.values() {
         assert!(!text.contains("secret") && text.contains("at byte"), "{text}");
     }
@@ -532,6 +532,8 @@ fn bad() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     .into_iter()
     .chain([
         ("a truncated varint", vec![0x0a, 0x80], "truncated"),
+        ("too many unknown fields", span_and(&[0x98, 0x06, 0].repeat(70_000)), "too_many_unknown_fields"),
+        ("unknown fields everywhere", [0x98, 0x06, 0].repeat(70_000), "too_many_unknown_fields"),
         ("too deep in key-value lists", kvlists(20), "depth"),
     ])
     .collect()

@@ -62,10 +62,13 @@ impl Edits {
         self.list.len()
     }
 
-    /// Forgets all edits and keeps the memory.
+    /// Forgets all edits and keeps the memory, but for what only an unusual request needs.
     pub fn clear(&mut self) {
+        const USUAL: usize = 1 << 20;
         self.list.clear();
+        self.list.shrink_to(USUAL / size_of::<Edit>());
         self.arena.clear();
+        self.arena.shrink_to(USUAL);
         self.delta = 0;
     }
 

@@ -42,6 +42,9 @@ struct Run {
     at: Slice,
 }
 
+/// Targets whose memory is kept for the next request: a flood of trace ids must not hold it for good.
+const KEPT: usize = 4096;
+
 /// The runs of one target, in wire order.
 #[derive(Debug, Default)]
 struct Target {
@@ -127,6 +130,7 @@ impl Splitter {
             self.targets[target].runs.clear();
             self.targets[target].spans = 0;
         }
+        self.targets.truncate(KEPT);
         self.scopes.clear();
         self.resources = 0;
         self.resource_heads.clear();

@@ -171,13 +171,15 @@ pub struct Limits {
     /// Attributes, or other strings, of one message. Each takes 28 bytes of scratch memory, and two of a
     /// request. SDKs stop at 128 attributes.
     pub attributes: u32,
+    /// Fields that the protos do not know. Each takes 24 bytes of scratch memory, and two of a request.
+    pub unknown_fields: u32,
     /// Bytes of a request; at most `i32::MAX`, which is where protobuf itself stops.
     pub bytes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 64, spans: 1 << 20, attributes: 1 << 14, bytes: i32::MAX as u32 }
+        Self { depth: 64, spans: 1 << 20, attributes: 1 << 14, unknown_fields: 1 << 16, bytes: i32::MAX as u32 }
     }
 }
 

@@ -70,6 +70,9 @@ pub enum What {
     /// More attributes or strings in one message than [`super::walk::Limits::attributes`].
     #[error("a message has too many attributes; set attribute limits in the SDK")]
     Attributes,
+    /// More unknown fields than [`super::walk::Limits::unknown_fields`].
+    #[error("the request has too many fields that the OTLP trace protos do not know; check the exporter")]
+    UnknownFields,
     /// More spans than [`super::walk::Limits::spans`].
     #[error("the request has too many spans; lower the exporter's batch size")]
     Spans,
@@ -99,6 +102,7 @@ impl What {
             Self::SpanId => "span_id",
             Self::ZeroId => "zero_id",
             Self::Attributes => "too_many_attributes",
+            Self::UnknownFields => "too_many_unknown_fields",
             Self::Spans => "too_many_spans",
             Self::Bytes => "too_large",
             Self::Edits => "internal_edits",

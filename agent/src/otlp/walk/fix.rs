@@ -35,7 +35,7 @@ impl<R: Rewrite> Walker<'_, R> {
     pub(super) fn settle(&mut self, body: Slice, mark: Mark, first: usize) -> Wire<()> {
         self.edits.sort_from(first);
         check(&self.edits.list[first..], body)?;
-        self.strip(mark, first);
+        self.strip(mark, first)?;
         self.scratch.lengths.clear();
         let Scratch { attributes, texts, lengths, .. } = &mut *self.scratch;
         let mut fixer = Fixer { buf: self.buf, edits: self.edits, lengths };
@@ -48,22 +48,25 @@ impl<R: Rewrite> Walker<'_, R> {
     }
 
     /// Deletes the unknown fields that the rewrite has not deleted or replaced together with what is around.
-    fn strip(&mut self, mark: Mark, first: usize) {
+    fn strip(&mut self, mark: Mark, first: usize) -> Wire<()> {
         if self.scratch.strips.len() == mark.strips {
-            return;
+            return Ok(());
         }
         let made = self.edits.list.len();
-        for &strip in &self.scratch.strips[mark.strips..] {
-            self.summary.unknown_fields += 1;
-            let covered = self.edits.list[first..made]
-                .iter()
-                .any(|edit| edit.at.start <= strip.start && strip.end <= edit.at.end && !edit.at.is_empty());
+        for number in mark.strips..self.scratch.strips.len() {
+            let strip = self.scratch.strips[number];
+            self.count_unknown(strip.start as usize)?;
+            // In wire order and without overlaps: only the last edit that begins before it can cover it.
+            let mine = &self.edits.list[first..made];
+            let before = mine.partition_point(|edit| edit.at.start <= strip.start);
+            let covered = before > 0 && mine[before - 1].at.end >= strip.end;
             if !covered {
                 self.edits.delete(strip);
             }
         }
         self.scratch.strips.truncate(mark.strips);
         self.edits.sort_from(first);
+        Ok(())
     }
 }
 

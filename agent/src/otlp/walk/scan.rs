@@ -47,7 +47,7 @@ impl<R: Rewrite> Walker<'_, R> {
                 (1, wire) => return Err(wrong_type(wire, start)),
                 (_, wire) => {
                     pos = wire::skip(buf, after, wire)?;
-                    self.summary.unknown_fields += 1;
+                    self.count_unknown(start)?;
                     self.edits.delete(Slice::new(start, pos));
                 }
             }
@@ -164,8 +164,18 @@ impl<R: Rewrite> Walker<'_, R> {
     #[cold]
     fn unknown(&mut self, buf: &[u8], start: usize, after: usize, tag: Tag) -> Wire<usize> {
         let end = wire::skip(buf, after, tag.wire)?;
+        if self.scratch.strips.len() >= self.limits.unknown_fields as usize {
+            return Err(What::UnknownFields.at(start));
+        }
         self.scratch.strips.push(Slice::new(start, end));
         Ok(end)
+    }
+
+    /// Counts an unknown field that will be gone.
+    pub(super) fn count_unknown(&mut self, at: usize) -> Wire<()> {
+        self.summary.unknown_fields += 1;
+        let many = self.summary.unknown_fields > self.limits.unknown_fields;
+        if many { Err(What::UnknownFields.at(at)) } else { Ok(()) }
     }
 
     /// The resource of a `ResourceSpans` and the scope of a `ScopeSpans` are shown before what follows from

@@ -135,6 +135,9 @@ impl Values<'_> {
     #[cold]
     fn unknown(&mut self, buf: &[u8], start: usize, after_tag: usize, wire: u8) -> Wire<usize> {
         let end = wire::skip(buf, after_tag, wire)?;
+        if self.strips.len() >= self.limits.unknown_fields as usize {
+            return Err(What::UnknownFields.at(start));
+        }
         self.strips.push(Slice::new(start, end));
         Ok(end)
     }
