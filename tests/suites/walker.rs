@@ -488,6 +488,8 @@ fn bad() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a name that is a number", span_and(&[0x28, 0x01]), "field_type"),
         ("a kind that is text", span_and(&field(6, b"secret")), "field_type"),
         ("an int value that is text", attribute(&field(3, b"secret")), "field_type"),
+        ("a key reference that is text", span_and(&field(9, &field(3, b"secret"))), "field_type"),
+        ("a value reference that is text", attribute(&field(8, b"secret")), "field_type"),
         ("resource spans that are a number", vec![0x08, 0x01], "field_type"),
         ("two names", span_and(&twice(&field(5, b"secret"))), "duplicate_field"),
         ("two statuses", span_and(&twice(&field(15, b""))), "duplicate_field"),

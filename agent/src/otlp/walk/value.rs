@@ -58,8 +58,9 @@ impl Values<'_> {
                     (attribute.kind, attribute.value) = self.any_value(Slice::new(from, end), depth + 1)?;
                     pos = end;
                 }
-                (1 | 2, wire) => return Err(wrong_type(wire, start)),
-                // `key_strindex` (3) belongs to profiles: there is no table that it could point into.
+                // `key_strindex` belongs to profiles: there is no table that it could point into.
+                (3, VARINT) => pos = self.unknown(buf, start, pos, VARINT)?,
+                (1..=3, wire) => return Err(wrong_type(wire, start)),
                 (_, wire) => pos = self.unknown(buf, start, pos, wire)?,
             }
         }
@@ -82,8 +83,8 @@ impl Values<'_> {
                 (5, LEN) => ValueKind::Array,
                 (6, LEN) => ValueKind::KvList,
                 (7, LEN) => ValueKind::Bytes,
-                (1..=7, wire) => return Err(wrong_type(wire, start)),
                 // `string_value_strindex` (8) belongs to profiles, as above.
+                (1..=8, wire) if (tag.number, wire) != (8, VARINT) => return Err(wrong_type(wire, start)),
                 (_, wire) => {
                     pos = self.unknown(buf, start, after, wire)?;
                     continue;
