@@ -19,7 +19,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -28,7 +28,7 @@ impl Random {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.number() % bound
     }
 }
 
@@ -56,9 +56,9 @@ fn request(spans: usize, random: &mut Random) -> Bytes {
     message(&mut scope_spans, 1, &scope);
     let mut trace_id = [0; 16];
     for number in 0..spans {
-        if number % 8 == 0 {
-            trace_id[..8].copy_from_slice(&random.next().to_le_bytes());
-            trace_id[8..].copy_from_slice(&random.next().to_le_bytes());
+        if number.is_multiple_of(8) {
+            trace_id[..8].copy_from_slice(&random.number().to_le_bytes());
+            trace_id[8..].copy_from_slice(&random.number().to_le_bytes());
         }
         message(&mut scope_spans, 2, &span(trace_id, number, random));
     }
@@ -74,9 +74,9 @@ fn span(trace_id: [u8; 16], number: usize, random: &mut Random) -> Vec<u8> {
     let start = 1_790_000_000_000_000_000 + random.below(1_000_000_000_000);
     let mut span = Vec::with_capacity(700);
     bytes(&mut span, 1, &trace_id);
-    bytes(&mut span, 2, &random.next().max(1).to_le_bytes());
-    if number % 8 != 0 {
-        bytes(&mut span, 4, &random.next().max(1).to_le_bytes());
+    bytes(&mut span, 2, &random.number().max(1).to_le_bytes());
+    if !number.is_multiple_of(8) {
+        bytes(&mut span, 4, &random.number().max(1).to_le_bytes());
     }
     let sql = number % 4 == 3;
     bytes(&mut span, 5, if sql { b"SELECT shop.orders" } else { b"GET /api/orders/{id}" });
@@ -102,7 +102,7 @@ fn span(trace_id: [u8; 16], number: usize, random: &mut Random) -> Vec<u8> {
     message(&mut span, 9, &int_attribute("network.peer.port", 32_768 + user % 20_000));
     message(&mut span, 9, &int_attribute("thread.id", random.below(64)));
     message(&mut span, 9, &string_attribute("thread.name", "http-nio-8080-exec-7"));
-    if number % 2 == 0 || sql {
+    if number.is_multiple_of(2) || sql {
         message(&mut span, 9, &string_attribute("user.id", &format!("user-{user}")));
     }
     if number % 5 == 4 {

@@ -26,14 +26,12 @@ pub fn check() -> Result<()> {
 /// What is missing, a line each; empty when nothing is.
 pub fn missing() -> Vec<String> {
     let mut missing = Vec::new();
-    if !nix::unistd::geteuid().is_root() {
-        missing.push(
-            "root: network namespaces, cgroups and BPF need it; run the same with `sudo -E`".to_owned(),
-        );
+    if nix::unistd::geteuid().is_root() {
+        let lacking = spanwarden::origin::capabilities::missing_for_bpf();
+        missing.extend(lacking.iter().map(|name| format!("the capability {name}: BPF programs need it")));
     } else {
-        let capabilities = spanwarden::origin::capabilities::missing_for_bpf();
-        missing
-            .extend(capabilities.iter().map(|name| format!("the capability {name}: BPF programs need it")));
+        let root = "root: network namespaces, cgroups and BPF need it; run the same with `sudo -E`";
+        missing.push(root.to_owned());
     }
     for (program, package) in PROGRAMS {
         if find_program(program).is_none() {

@@ -81,7 +81,7 @@ mod tests {
             randomization_factor: 0.0,
             multiplier: 1.5,
             max_interval: Duration::from_secs(10),
-            max_elapsed_time: Duration::from_secs(60),
+            max_elapsed_time: Duration::from_mins(1),
         }
     }
 

@@ -304,7 +304,7 @@ mod tests {
         let mut out = Vec::new();
         encode::field_with(&mut out, 1, |out| {
             encode::field_with(out, 1, |out| {
-                encode::key_value(out, 1, "service.name", Value::String("shop"))
+                encode::key_value(out, 1, "service.name", Value::String("shop"));
             });
             encode::field_with(out, 2, |out| {
                 encode::field_with(out, 1, |out| encode::field(out, 1, b"lib"));

@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_beat_is_named() {
-        let health = Health { started: Instant::now() - Duration::from_secs(100), ..Health::default() };
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        let health = Health { started: long_ago, ..Health::default() };
         let first = health.worker("worker-0".into());
         let second = health.worker("worker-1".into());
         assert_eq!(health.live(), Ok(()));

@@ -27,9 +27,9 @@ pub fn start() {
 
 /// Reads `/proc/self` into the gauges; called at each scrape.
 pub fn update() {
-    UPTIME.with_label_values::<&str>(&[]).set(STARTED.elapsed().as_secs() as i64);
+    UPTIME.with_label_values::<&str>(&[]).set(STARTED.elapsed().as_secs().cast_signed());
     let Ok(stat) = procfs::process::Process::myself().and_then(|me| me.stat()) else { return };
     let ticks = procfs::ticks_per_second();
-    CPU.with_label_values::<&str>(&[]).set(((stat.utime + stat.stime) / ticks) as i64);
-    RSS.with_label_values::<&str>(&[]).set(memory::resident().unwrap_or(0) as i64);
+    CPU.with_label_values::<&str>(&[]).set(((stat.utime + stat.stime) / ticks).cast_signed());
+    RSS.with_label_values::<&str>(&[]).set(memory::resident().unwrap_or(0).cast_signed());
 }

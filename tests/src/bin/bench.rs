@@ -116,7 +116,7 @@ fn measure(program: &Path, row: &Row, seconds: u64) -> Result<Figure> {
     let start = Instant::now();
     let spans = offer(encoding, &seconds_text)?;
     let figure = Figure {
-        cpu: agent.cpu()? - before,
+        cpu: agent.cpu()?.saturating_sub(before),
         wall: start.elapsed(),
         spans,
         peak_rss_kib: agent.peak_rss_kib()?,

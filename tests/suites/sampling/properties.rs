@@ -65,7 +65,7 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
 
 fn made() -> impl Strategy<Value = Made> {
     (
-        select((1..9u128).map(|n| (n << 64) | n.pow(3) * 0x1234_5678_9abc).collect::<Vec<_>>()),
+        select((1..9u128).map(|n| (n << 64) | (n.pow(3) * 0x1234_5678_9abc)).collect::<Vec<_>>()),
         any::<u64>(),
         (0..300u64, 0..200u64),
         select(vec![None, Some(0), Some(1), Some(2)]),

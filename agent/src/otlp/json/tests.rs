@@ -1,5 +1,8 @@
 use super::*;
-use crate::otlp::walk::{Keep, Scratch, walk};
+use crate::otlp::{
+    edit::Edits,
+    walk::{Keep, Scratch, walk},
+};
 
 fn read(json: &str) -> Result<Transcoded, BadJson> {
     to_protobuf(json.as_bytes(), &Limits::default())
@@ -25,7 +28,7 @@ fn the_official_example() {
     let json = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"my.service"}}]},"scopeSpans":[{"scope":{"name":"my.library","version":"1.0.0","attributes":[{"key":"my.scope.attribute","value":{"stringValue":"some scope attribute"}}]},"spans":[{"traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"EEE19B7EC3C1B174","parentSpanId":"EEE19B7EC3C1B173","name":"I'm a server span","startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000000","kind":2,"attributes":[{"key":"my.span.attr","value":{"stringValue":"some value"}}]}]}]}]}"#;
     let data = read(json).unwrap().data;
     let summary =
-        walk(&data, &Limits::default(), &mut Scratch::default(), &mut Keep, &mut Default::default()).unwrap();
+        walk(&data, &Limits::default(), &mut Scratch::default(), &mut Keep, &mut Edits::default()).unwrap();
     assert_eq!(summary.spans, 1);
     let back = again(json);
     assert!(back.contains(r#""traceId":"5b8efff798038103d269b633813fc60c""#), "{back}");

@@ -3,7 +3,7 @@ use crate::otlp::encode::{field, field_with};
 
 fn span(out: &mut Vec<u8>, trace: u8, name: &str) {
     field_with(out, 2, |span| {
-        if name.len() % 2 == 0 {
+        if name.len().is_multiple_of(2) {
             field(span, 5, name.as_bytes());
         }
         field(span, 1, &[trace; 16]);
@@ -23,7 +23,9 @@ fn request(traces: &[u8], resources: &[&str]) -> Bytes {
             for scope in ["s0", "s1"] {
                 field_with(out, 2, |out| {
                     field(out, 1, scope.as_bytes());
-                    traces.iter().for_each(|&trace| span(out, trace, &"n".repeat(trace.into())));
+                    for &trace in traces {
+                        span(out, trace, &"n".repeat(trace.into()));
+                    }
                     field(out, 3, b"schema");
                 });
             }
@@ -37,19 +39,19 @@ fn request(traces: &[u8], resources: &[&str]) -> Bytes {
 fn flat(data: &[u8]) -> Vec<String> {
     let mut out = Vec::new();
     each(data, |_, resource| {
-        let mut heads = String::new();
+        let mut heads = Vec::new();
         let mut scopes = Vec::new();
         each(resource, |number, content| match number {
             2 => scopes.push(content),
-            _ => heads += &format!("{number}{content:?}"),
+            _ => heads.push(format!("{number}{content:?}")),
         });
         for scope in scopes {
             let (mut heads, mut spans) = (heads.clone(), Vec::new());
             each(scope, |number, content| match number {
                 2 => spans.push(content),
-                _ => heads += &format!("{number}{content:?}"),
+                _ => heads.push(format!("{number}{content:?}")),
             });
-            out.extend(spans.iter().map(|span| format!("{heads} {span:?}")));
+            out.extend(spans.iter().map(|span| format!("{heads:?} {span:?}")));
         }
     });
     out.sort();

@@ -112,7 +112,7 @@ fn a_missing_resource_is_shown_and_can_be_filled() {
     let wanted = wrapped(
         |out| {
             encode::field_with(out, 1, |out| {
-                encode::key_value(out, 1, "k8s.pod.name", Value::String("web-1"))
+                encode::key_value(out, 1, "k8s.pod.name", Value::String("web-1"));
             });
         },
         span,

@@ -47,7 +47,7 @@ fn report(stage: &str, requests: &[Bytes], mut work: impl FnMut(&Bytes) -> usize
         let bytes: usize = requests.iter().map(&mut work).sum();
         let end = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
         ensure!(bytes > 0, "{stage}: nothing came out");
-        best = best.min(end - start);
+        best = best.min(end.saturating_sub(start));
     }
     println!("| {stage} | {:.0} |", best.as_secs_f64() * 1e9 / (REQUESTS * super::SPANS) as f64);
     Ok(())

@@ -39,7 +39,7 @@ impl Evidence {
         senders: Senders,
         agent_log: &str,
         gateway_logs: &[String],
-        files_kept: Vec<String>,
+        files_kept: &[String],
         metrics: String,
         uids: BTreeMap<&'static str, String>,
         files: PathBuf,

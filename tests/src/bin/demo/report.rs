@@ -38,7 +38,7 @@ pub(super) fn wrong(evidence: &Evidence) -> Vec<String> {
         match evidence.decisions.get(&id).map(Vec::as_slice) {
             Some([_]) => {}
             Some(several) => {
-                wrong.push(format!("trace {id} was decided {} times: it was split", several.len()))
+                wrong.push(format!("trace {id} was decided {} times: it was split", several.len()));
             }
             None => wrong.push(format!("nobody decided on trace {id}")),
         }

@@ -148,7 +148,15 @@ impl World {
         drop((pods, node));
         let kept =
             (0..GATEWAYS).map(|number| fs::read_to_string(kept_file(&files, number)).unwrap_or_default());
-        Evidence::read(senders, &agent_log, &gateway_logs, kept.collect(), metrics, uids, files.clone())
+        Evidence::read(
+            senders,
+            &agent_log,
+            &gateway_logs,
+            &kept.collect::<Vec<_>>(),
+            metrics,
+            uids,
+            files.clone(),
+        )
     }
 }
 
