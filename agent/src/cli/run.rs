@@ -33,6 +33,7 @@ impl Run {
             None => config::default_config()?,
         };
         telemetry::process::start();
+        let descriptors = telemetry::process::raise_descriptor_limit();
         telemetry::logs::init(&config.service.telemetry.log_level, config.service.telemetry.log_json);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -41,6 +42,10 @@ impl Run {
             tracing::info!(
                 "no --config: running the embedded default (spanwarden run --print-config shows it)"
             );
+        }
+        match descriptors {
+            Ok(limit) => tracing::debug!(limit, "file descriptors"),
+            Err(error) => tracing::warn!(%error, "the limit of file descriptors stays as it is"),
         }
         pipeline::run(&config)
     }

@@ -3,6 +3,8 @@
 
 use std::{sync::LazyLock, time::Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use super::{
     memory,
     metrics::{Gauges, gauge},
@@ -23,6 +25,16 @@ static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub fn start() {
     LazyLock::force(&STARTED);
     BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+}
+
+/// Raises the soft limit of open files to the hard one and returns it: a receiver takes thousands of connections,
+/// and the soft limit is 1024 nearly everywhere, for the sake of `select(2)`, which is not used here.
+pub fn raise_descriptor_limit() -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
 }
 
 /// Reads `/proc/self` into the gauges; called at each scrape.
