@@ -6,11 +6,13 @@
 
 mod cgroup2;
 mod error;
+mod link;
 pub mod own;
 
 pub(super) use cgroup2::Root;
 pub use error::OriginError;
 pub(super) use error::chain;
+use link::Attachment;
 
 use super::{bpf::abi, capabilities};
 use aya::{
@@ -40,7 +42,7 @@ pub(super) struct Loaded {
 
 /// What is attached. Dropping it detaches everything.
 pub(super) struct Attached {
-    links: Vec<(&'static str, FdLink)>,
+    links: Vec<Attachment>,
     pub(super) root: Root,
     settings: Array<MapData, abi::Settings>,
     side: Option<ConsumerSide>,
@@ -99,7 +101,7 @@ impl Attached {
 
     /// Whether every program is still attached, where it was attached.
     pub(super) fn is_intact(&self) -> bool {
-        self.root.is_there() && self.links.iter().all(|(_, link)| link.info().is_ok())
+        self.root.is_there() && self.links.iter().all(Attachment::is_attached)
     }
 }
 
@@ -137,7 +139,7 @@ fn map<T, E: Into<EbpfError>>(
 
 /// In the order in which a connection meets them backwards, so that whatever an early program leaves is already
 /// expected by the later ones.
-fn attach_all(bpf: &mut Ebpf, root: &Root) -> Result<Vec<(&'static str, FdLink)>, OriginError> {
+fn attach_all(bpf: &mut Ebpf, root: &Root) -> Result<Vec<Attachment>, OriginError> {
     let mut links = Vec::with_capacity(4);
     let egress: &mut CgroupSkb = program(bpf, "plaintext_egress")?;
     egress.load().map_err(|e| not_loaded(&e.into()))?;
@@ -176,12 +178,12 @@ fn link<L>(
     name: &'static str,
     link: Result<L, ProgramError>,
     root: &Root,
-) -> Result<(&'static str, FdLink), OriginError>
+) -> Result<Attachment, OriginError>
 where
     FdLink: TryFrom<L>,
 {
     let link = link.map_err(|e| not_attached(name, root, &e))?;
-    FdLink::try_from(link).map(|link| (name, link)).map_err(|_| OriginError::Object(name))
+    FdLink::try_from(link).map(Attachment::new).map_err(|_| OriginError::Object(name))
 }
 
 /// A load that fails is a lack of privilege in almost every case: say which.
