@@ -5,13 +5,19 @@
 //! passes that was not walked.
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio::runtime::Handle;
 
 use super::{batch::BatchProcessor, fanout::Fanout, memory_limiter::MemoryLimiter, scrub_stage::ScrubStage};
 use crate::{
-    config::{Component, ComponentId, Config, ConfigError, processors::Processor, service::Pipeline},
+    config::{Component, ComponentId, Config, ConfigError, Errors, processors::Processor, service::Pipeline},
     export::{self, Exporter, StartError},
     otlp::Consumer,
     sampling::TailSampling,
@@ -43,7 +49,16 @@ struct Builder<'a> {
 impl Graph {
     /// Builds all pipelines. `stamp`: whether origins are known and written onto the resources. Must be called
     /// inside a runtime that outlives the graph.
-    pub(super) fn build(config: &Config, stamp: bool, workers: &[Handle]) -> Result<Self, ConfigError> {
+    ///
+    /// Fails with the first mistake of every component.
+    pub(super) fn build(config: &Config, stamp: bool, workers: &[Handle]) -> Result<Self, Errors> {
+        Self::wire(config, stamp, workers).map_err(|first| {
+            let all = mistakes(config, workers);
+            if all.is_empty() { first.into() } else { Errors(all) }
+        })
+    }
+
+    fn wire(config: &Config, stamp: bool, workers: &[Handle]) -> Result<Self, ConfigError> {
         let graph = Graph {
             entries: HashMap::new(),
             memory_limit: None,
@@ -162,6 +177,28 @@ impl Builder<'_> {
         }
         Ok(Fanout::of(consumers))
     }
+}
+
+/// What is wrong with each component by itself, in the file's order: who corrects a file wants to see all of it.
+fn mistakes(config: &Config, workers: &[Handle]) -> Vec<ConfigError> {
+    let nowhere = || Fanout::of(Vec::new());
+    let processor = |component: &Component<Processor>| match &component.config {
+        Processor::MemoryLimiter(limits) => MemoryLimiter::new(&with(component, limits), nowhere()).err(),
+        Processor::TailSampling(policies) => {
+            TailSampling::on(&with(component, policies), nowhere(), workers).err()
+        }
+        Processor::Batch(_) => None,
+        _ => Plan::compile(&[component], false).err(),
+    };
+    let pipelines = &config.service.pipelines;
+    let processors: BTreeSet<_> = pipelines.iter().flat_map(|pipeline| &pipeline.processors).collect();
+    let exporters: BTreeSet<_> = pipelines.iter().flat_map(|pipeline| &pipeline.exporters).collect();
+    let mut found: Vec<ConfigError> = (processors.into_iter())
+        .filter_map(|id| processor(config.processor(id)?))
+        .chain(exporters.into_iter().filter_map(|id| export::build(config.exporter(id)?).err()))
+        .collect();
+    found.sort_by_key(|error| (error.at.line, error.at.column));
+    found
 }
 
 /// The same component with the configuration of its own type.
