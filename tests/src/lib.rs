@@ -11,6 +11,7 @@ pub mod agent;
 pub mod certificates;
 pub mod cgroup;
 pub mod cleanup;
+pub mod client;
 pub mod fuzz;
 pub mod kubernetes;
 pub mod load;

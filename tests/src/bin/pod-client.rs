@@ -7,6 +7,7 @@
 //! pod-client hold     POD-UID TARGET ID [SOURCE]            one connection, open until standard input ends
 //! pod-client send     TARGET PAYLOAD [CHUNK]                a payload (see `payload`), CHUNK bytes a packet
 //! pod-client post     TARGET FILE                           an OTLP/HTTP request with FILE as body
+//! pod-client grpc     TARGET FILE                           the same over OTLP/gRPC
 //! pod-client drain    ADDRESS                               accepts connections and reads them to their end
 //! ```
 //!
@@ -29,7 +30,7 @@ use nix::{
     unistd::{ForkResult, Uid, fork, getuid, setuid},
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use spanwarden_tests::payload;
+use spanwarden_tests::{client, payload, process::Place};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,6 +61,7 @@ fn main() -> Result<()> {
         }
         ["send", target, name, chunk @ ..] => send(target.parse()?, name, chunk.first().copied())?,
         ["post", target, file] => post(target.parse()?, file)?,
+        ["grpc", target, file] => grpc(target.parse()?, file)?,
         ["drain", address] => drain(address.parse()?)?,
         _ => bail!("unknown arguments: {arguments:?}"),
     }
@@ -139,6 +141,16 @@ fn post(target: SocketAddr, file: &str) -> Result<()> {
     stream.read_to_string(&mut answer)?;
     if !answer.starts_with("HTTP/1.1 200 ") {
         bail!("{target}: {answer}");
+    }
+    println!("pid {}", std::process::id());
+    Ok(())
+}
+
+fn grpc(target: SocketAddr, file: &str) -> Result<()> {
+    let body = std::fs::read(file).with_context(|| file.to_owned())?;
+    let answer = client::send_from(&Place::default(), target, client::Protocol::Grpc, body.into())?;
+    if !answer.is_accepted() {
+        bail!("{target}: {answer:?}");
     }
     println!("pid {}", std::process::id());
     Ok(())

@@ -1,0 +1,15 @@
+//! The real program as its users see it: the command line, the embedded default, health, metrics, capabilities,
+//! the drain, and agent and gateways together. Each test has a network namespace of its own, so ports are free.
+
+mod run {
+    pub(crate) mod cli;
+    pub(crate) mod common;
+    pub(crate) mod drain;
+    pub(crate) mod embedded;
+    pub(crate) mod evidence;
+    pub(crate) mod gateways;
+    pub(crate) mod health;
+    pub(crate) mod links;
+    pub(crate) mod metrics;
+    pub(crate) mod pods;
+}
