@@ -49,7 +49,7 @@ pub(crate) fn detach_all(cgroup: &Path) -> Result<usize> {
         let link = unsafe { OwnedFd::from_raw_fd(fd) };
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
         if info.lines().any(|line| line == wanted) {
-            let mut attr = Attr { id: link.as_raw_fd() as u32, ..Attr::default() };
+            let mut attr = Attr { id: link.as_raw_fd().cast_unsigned(), ..Attr::default() };
             bpf(BPF_LINK_DETACH, &mut attr).context("BPF_LINK_DETACH")?;
             detached += 1;
         }

@@ -130,6 +130,9 @@ fn sample(line: &str) -> Result<(String, BTreeMap<String, String>, f64)> {
     Ok((name.to_owned(), found, value.parse()?))
 }
 
+/// A name, labels, and the value of all series that have them.
+type Expected = (&'static str, &'static [(&'static str, &'static str)], f64);
+
 #[test]
 fn metrics_have_the_collector_s_names_and_the_right_values() -> Result<()> {
     let place = place()?;
@@ -156,7 +159,7 @@ fn metrics_have_the_collector_s_names_and_the_right_values() -> Result<()> {
         let is = |name, labels: &[_], most| scrape.value(name, labels).is_ok_and(|value| value >= most);
         Ok(is(decided, &[], 13.0) && is("otelcol_exporter_sent_spans", &[("exporter", "file")], 8.0))
     })?;
-    let expected: &[(&str, &[(&str, &str)], f64)] = &[
+    let expected: &[Expected] = &[
         ("otelcol_receiver_accepted_spans", &[("receiver", "otlp"), ("transport", "grpc")], 7.0),
         ("otelcol_receiver_accepted_spans", &[("receiver", "otlp"), ("transport", "http")], 6.0),
         ("otelcol_receiver_refused_spans", &[("transport", "http")], 0.0),
