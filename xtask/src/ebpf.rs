@@ -136,6 +136,9 @@ fn flags(toolchain: &Toolchain) -> Result<Vec<String>> {
         remap(&fs::canonicalize(root())?, "spanwarden"),
         remap(&toolchain.library()?, "library"),
     ];
-    flags.extend(home.map(|home| remap(&home.join("registry/src"), "registry")));
+    // One folder a registry, named after its host.
+    let registries =
+        home.into_iter().flat_map(|home| fs::read_dir(home.join("registry/src"))).flatten().flatten();
+    flags.extend(registries.map(|registry| remap(&registry.path(), "registry")));
     Ok(flags)
 }
