@@ -1,5 +1,7 @@
 //! `attributes` and `resource`: a list of actions on single keys.
 
+#![forbid(unsafe_code)]
+
 use crate::{
     config::{
         ConfigError,

@@ -1,5 +1,7 @@
 //! From processors of the configuration to the steps of a plan.
 
+#![forbid(unsafe_code)]
+
 use crate::{
     config::{
         Component, ConfigError, Located,

@@ -2,6 +2,8 @@
 //!
 //! What is known overwrites what the sender wrote under the same name; what is not known is left alone.
 
+#![forbid(unsafe_code)]
+
 use crate::{
     config::{
         ConfigError, Location,

@@ -1,5 +1,7 @@
 //! The keys that a plan knows: exact attribute names, found by length and hash before anything else is asked.
 
+#![forbid(unsafe_code)]
+
 use std::collections::HashMap;
 
 /// A known key's number; [`KeyId::UNKNOWN`] for all others.

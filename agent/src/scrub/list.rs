@@ -1,5 +1,7 @@
 //! One message's attributes and texts while the steps of a plan work on them.
 
+#![forbid(unsafe_code)]
+
 use std::ops::Range;
 
 use crate::otlp::{

@@ -1,5 +1,7 @@
 //! What scrubbing counts.
 
+#![forbid(unsafe_code)]
+
 use std::sync::LazyLock;
 
 use crate::telemetry::metrics::{Counters, counter};

@@ -3,6 +3,8 @@
 //! Text goes through [`lexer`] and [`grammar`]; [`resolve`] turns the tree into what [`exec`] runs. Every error
 //! says the place inside the statement and what is supported.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 use crate::{config::processors::ErrorMode, otlp::walk::ValueKind};

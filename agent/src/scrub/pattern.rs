@@ -1,5 +1,7 @@
 //! Patterns in Go's dialect, compiled; replacement templates in Go's `Expand` syntax.
 
+#![forbid(unsafe_code)]
+
 use regex_automata::{
     Input,
     meta::{self, Cache, Regex},
@@ -12,7 +14,7 @@ use crate::config::{ConfigError, Located, Location};
 mod class;
 pub(super) mod gate;
 mod go;
-mod window;
+pub(super) mod window;
 
 /// Bound on one pattern's compiled size. A count of 1000 on a class fits; one that does not is refused at start.
 const COMPILED_LIMIT: usize = 16 << 20;

@@ -1,5 +1,7 @@
 //! The plan: compiled once, applied to every batch.
 
+#![forbid(unsafe_code)]
+
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},

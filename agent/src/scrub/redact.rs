@@ -4,6 +4,8 @@
 //! themselves, at names, status messages, trace state and schema URLs, on every owner of attributes. A blocked key
 //! beats an allowed value.
 
+#![forbid(unsafe_code)]
+
 use crate::{
     config::{
         ConfigError,

@@ -1,5 +1,7 @@
 //! What the steps of a plan share while they work on one message.
 
+#![forbid(unsafe_code)]
+
 use crate::{origin::Origin, otlp::walk::ValueKind};
 
 use super::{

@@ -1,5 +1,7 @@
 //! Who sent it: the origin of a connection, written onto every resource it sends.
 
+#![forbid(unsafe_code)]
+
 use crate::otlp::{encode, walk::ValueKind};
 
 use super::{

@@ -2,6 +2,8 @@
 //!
 //! Field numbers are those of `opentelemetry/proto/common/v1/common.proto`.
 
+#![forbid(unsafe_code)]
+
 use crate::otlp::{
     encode::{self, varint_len},
     walk::ValueKind,

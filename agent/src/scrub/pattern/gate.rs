@@ -6,10 +6,12 @@
 //! opposite.
 
 use super::{PatternId, Patterns};
+use crate::scrub::sieve::Sieve;
 
 /// Words of state: 64 bits of windows each.
 const WORDS: usize = 8;
-/// Below this many bytes one stretch is as fast as four; and a quarter must be longer than any window.
+/// Below this many bytes one stretch is as fast as four, and the sieve costs more than it saves; and a quarter
+/// must be longer than any window.
 const SHORT: usize = 64;
 
 /// Which windows a text holds.
@@ -47,6 +49,7 @@ struct Group {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     groups: Vec<Group>,
+    sieve: Sieve,
 }
 
 /// A pattern behind a gate.
@@ -93,6 +96,7 @@ impl Gate {
             group.last |= 1 << (group.used - 1);
             group.longest = group.longest.max(window.len());
             hits.0[index] |= 1 << (group.used - 1);
+            self.sieve.add(window);
         }
         Gated { pattern, windows: (!windows.is_empty()).then_some(hits) }
     }
@@ -100,10 +104,18 @@ impl Gate {
     /// The windows that the text holds.
     pub(crate) fn hits(&self, text: &[u8]) -> Hits {
         let mut hits = Hits::default();
-        for (word, group) in hits.0.iter_mut().zip(&self.groups) {
-            *word = if text.len() < SHORT { group.one(text) } else { group.four(text) };
+        let sifted = text.len() >= SHORT && self.sieve.sift(text, |range| self.step(&text[range], &mut hits));
+        if !sifted {
+            self.step(text, &mut hits);
         }
         hits
+    }
+
+    /// Adds the windows that the text holds, found a byte at a time.
+    pub(super) fn step(&self, text: &[u8], hits: &mut Hits) {
+        for (word, group) in hits.0.iter_mut().zip(&self.groups) {
+            *word |= if text.len() < SHORT { group.one(text) } else { group.four(text) };
+        }
     }
 }
 

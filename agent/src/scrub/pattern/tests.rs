@@ -151,6 +151,37 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_sieve_changes_nothing(text in prop::collection::vec(
+        prop_oneof![prop::sample::select(b"ab1k-s@. AKIBearer".to_vec()), any::<u8>()],
+        0..400,
+    )) {
+        let gate = &GATED.1;
+        let mut stepped = gate::Hits::default();
+        gate.step(&text, &mut stepped);
+        prop_assert_eq!(gate.hits(&text), stepped);
+    }
+}
+
+#[test]
+fn a_window_is_found_wherever_it_stands() {
+    let (patterns, id) = compiled(PATTERNS[1]).expect("a pattern");
+    let mut gate = gate::Gate::default();
+    let windows = gate.add(&patterns, id).windows.expect("windows");
+    let secret = b"123-45-6789";
+    for length in secret.len()..200 {
+        for at in 0..=length - secret.len() {
+            let mut text = vec![b'x'; length];
+            assert!(gate.hits(&text).none());
+            text[at..at + secret.len()].copy_from_slice(secret);
+            assert!(gate.hits(&text).meet(&windows), "at {at} of {length}");
+        }
+    }
+}
+
 #[test]
 fn the_documents_patterns_are_gated_and_pass_everyday_values() {
     for (pattern, everyday) in [

@@ -7,7 +7,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Longest window: longer ones tell little more.
-const LONGEST: usize = 16;
+pub(crate) const LONGEST: usize = 16;
 /// Most alternatives of one pattern.
 const MOST: usize = 8;
 /// A window that random text meets more often than once in 2^this many positions is not worth finding.
