@@ -113,6 +113,7 @@ impl Sieve {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "for a load that asks for no alignment")]
     fn block(&self, text: &[u8; REACH]) -> bool {
         use std::arch::x86_64::{
             __m256i, _mm256_and_si256, _mm256_loadu_si256, _mm256_set1_epi8, _mm256_shuffle_epi8,
