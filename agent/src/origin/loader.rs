@@ -174,11 +174,7 @@ where
 }
 
 /// Owns the link apart from the program, for a look at it later.
-fn link<L>(
-    name: &'static str,
-    link: Result<L, ProgramError>,
-    root: &Root,
-) -> Result<Attachment, OriginError>
+fn link<L>(name: &'static str, link: Result<L, ProgramError>, root: &Root) -> Result<Attachment, OriginError>
 where
     FdLink: TryFrom<L>,
 {

@@ -179,7 +179,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 64, spans: 1 << 20, attributes: 1 << 14, unknown_fields: 1 << 16, bytes: i32::MAX as u32 }
+        Self {
+            depth: 64,
+            spans: 1 << 20,
+            attributes: 1 << 14,
+            unknown_fields: 1 << 16,
+            bytes: i32::MAX as u32,
+        }
     }
 }
 
