@@ -56,6 +56,7 @@ impl Keys {
     }
 
     /// The number of a key.
+    #[inline]
     pub(super) fn find(&self, name: &[u8]) -> KeyId {
         if self.lengths & length_bit(name) == 0 {
             return KeyId::UNKNOWN;
@@ -84,12 +85,14 @@ impl Keys {
     }
 }
 
+#[inline]
 fn length_bit(name: &[u8]) -> u64 {
     1 << name.len().min(63)
 }
 
 /// By length and the last eight bytes. The table is fixed by the configuration, so that nobody can fill it with
 /// collisions; a probe ends at the first free slot.
+#[inline]
 fn hash(name: &[u8]) -> usize {
     let tail = match name.last_chunk() {
         Some(tail) => u64::from_le_bytes(*tail),

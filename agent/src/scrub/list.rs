@@ -97,12 +97,12 @@ impl List {
         self.items.clear();
         self.texts.clear();
         self.made.clear();
-        self.present = 0;
         self.touched = false;
-        for attribute in part.attributes {
-            let id = keys.find(&part.buf[attribute.key.start as usize..attribute.key.end as usize]);
-            self.present |= id.bit();
-            self.items.push(Item {
+        let mut present = 0;
+        self.items.extend(part.attributes.iter().map(|attribute| {
+            let id = keys.find(part.bytes(attribute.key));
+            present |= id.bit();
+            Item {
                 field: Some(attribute.field),
                 key: attribute.key.into(),
                 id,
@@ -110,8 +110,9 @@ impl List {
                 value: attribute.value.into(),
                 state: State::Kept,
                 stamped: false,
-            });
-        }
+            }
+        }));
+        self.present = present;
         self.texts.extend(part.texts.iter().map(|text| TextItem {
             number: text.number,
             field: Some(text.field),
@@ -121,6 +122,7 @@ impl List {
     }
 
     /// The bytes of a piece.
+    #[inline]
     pub(super) fn bytes<'a>(&'a self, buf: &'a [u8], piece: Piece) -> &'a [u8] {
         if piece.made { &self.made[piece.range()] } else { &buf[piece.range()] }
     }

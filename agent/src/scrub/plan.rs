@@ -13,7 +13,7 @@ use crate::{
     otlp::{
         Batch, Refusal, RefusalKind,
         edit::Edits,
-        walk::{self, Kind, Limits, Part, Rewrite},
+        walk::{self, Kind, Limits, Part, Rewrite, Slice},
     },
 };
 
@@ -223,13 +223,16 @@ fn adds(steps: &[Step]) -> bool {
 /// The bytes of the request that hold all attributes and texts of a message. Other fields may lie between them,
 /// which costs time and can only make the gate more careful.
 fn hull<'b>(part: &Part<'b>) -> &'b [u8] {
-    let slices = part
-        .attributes
-        .iter()
-        .map(|attribute| attribute.field)
-        .chain(part.texts.iter().map(|text| text.field));
-    let (start, end) =
-        slices.fold((u32::MAX, 0), |(start, end), slice| (start.min(slice.start), end.max(slice.end)));
+    // Both lists are in wire order.
+    debug_assert!(part.attributes.is_sorted_by_key(|attribute| attribute.field.end));
+    debug_assert!(part.texts.is_sorted_by_key(|text| text.field.end));
+    let ends = |first: Option<Slice>, last: Option<Slice>| {
+        (first.map_or(u32::MAX, |first| first.start), last.map_or(0, |last| last.end))
+    };
+    let attributes =
+        ends(part.attributes.first().map(|first| first.field), part.attributes.last().map(|last| last.field));
+    let texts = ends(part.texts.first().map(|first| first.field), part.texts.last().map(|last| last.field));
+    let (start, end) = (attributes.0.min(texts.0), attributes.1.max(texts.1));
     if start < end { &part.buf[start as usize..end as usize] } else { &[] }
 }
 

@@ -303,9 +303,11 @@ fn unfit(statement: &Statement, run: &mut Run<'_>) {
 /// Appends the lower-case hex of SHA-256.
 pub(in crate::scrub) fn put_sha256(content: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    for byte in Sha256::digest(content) {
-        out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    let mut hex = [[0; 2]; 32];
+    for (pair, byte) in hex.iter_mut().zip(Sha256::digest(content)) {
+        *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
     }
+    out.extend_from_slice(hex.as_flattened());
 }
 
 /// What a condition asks of a value.

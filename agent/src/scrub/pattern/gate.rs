@@ -20,11 +20,13 @@ pub(crate) struct Hits([u64; WORDS]);
 
 impl Hits {
     /// No window at all.
+    #[inline]
     pub(crate) fn none(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
     /// Whether a window of `other` is among them.
+    #[inline]
     pub(crate) fn meet(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
     }
