@@ -4,6 +4,7 @@
 //! once, and then those spans; consecutive spans of one output are copied as one run.
 
 #![forbid(unsafe_code)]
+#![expect(clippy::inline_always, reason = "measured: results in registers, as in the walker")]
 
 use std::collections::HashMap;
 
@@ -292,7 +293,7 @@ fn split_while<T>(items: &[T], belongs: impl Fn(&T) -> bool) -> (&[T], &[T]) {
 }
 
 /// The field at `pos`: its number, its content if it is length-delimited (else its bytes), the offset after it.
-#[inline]
+#[inline(always)]
 fn next_field(buf: &[u8], pos: usize) -> Wire<(u32, Slice, usize)> {
     let (tag, after) = wire::tag(buf, pos)?;
     if tag.wire == LEN {
