@@ -7,6 +7,7 @@ use crate::config::{
     Config, Located, Location,
     extensions::Extension,
     fields::{Report, nearest},
+    processors::Processor,
     receivers::Receiver,
 };
 
@@ -99,5 +100,24 @@ pub(super) fn components(report: &Report, config: &Config) {
         config.extensions.iter().filter(|extension| matches!(extension.config, Extension::Origin(_)));
     for second in origins.skip(1) {
         report.error(&second.at, "one `origin` is enough: it serves all receivers");
+    }
+    metadata_needs_origins(report, config);
+}
+
+/// Pods are known by the origin of a connection: without one, `k8sattributes` would add nothing and say nothing.
+fn metadata_needs_origins(report: &Report, config: &Config) {
+    if config.origin().is_some() {
+        return;
+    }
+    for processor in &config.processors {
+        if matches!(processor.config, Processor::K8sAttributes(_)) {
+            report.warn(
+                &processor.at,
+                format!(
+                    "`{}` adds nothing: pods are known from `extensions::origin`, which is not enabled",
+                    processor.id
+                ),
+            );
+        }
     }
 }
