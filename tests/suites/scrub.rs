@@ -166,8 +166,12 @@ fn salt_value(value: &mut AnyValue, some: &mut dyn FnMut(usize) -> Option<String
 }
 
 /// New attributes come first on the wire and last in the model: order among different keys means nothing, so both
-/// are sorted by key and bytes before they are compared. No value and an empty one mean the same.
+/// are sorted by key and bytes before they are compared. No value and an empty one mean the same, and so do no
+/// resource and an empty one: the model makes one for an attribute that a later step deletes, the plan does not.
 fn canonical(mut request: ExportTraceServiceRequest) -> Vec<u8> {
+    for spans in &mut request.resource_spans {
+        spans.resource.take_if(|resource| *resource == Default::default());
+    }
     visit(&mut request, &mut |message| {
         if let Some(list) = message.attributes {
             list.iter_mut().for_each(fill);
