@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<()> {
     }
     let python = setup::python()?;
     let mut build = cargo();
-    build.args(["build", "--release", "--package", "spanwarden", "--package", "spanwarden-tests", "--bins"]);
+    build.args(["build", "--release", "--locked", "--bin", "spanwarden", "--bin", "demo"]);
     step("the release build", &mut build)?;
     let release = target().join("release");
     let status = Command::new(release.join("demo"))
