@@ -221,9 +221,20 @@ fn set_attribute(statement: &Statement, run: &mut Run<'_>, key: &Key, value: &Ex
 /// Evaluates into the run's scratch text, so that the list can be changed after.
 fn evaluate_out(value: &Expr, run: &mut Run<'_>, current: Current) -> Result<ValueKind, Unfit> {
     let view = View { list: run.list, buf: run.buf, captured: run.captured, patterns: run.patterns };
+    // A hash on its own, which is the usual case, needs no text in between.
+    let (hashed, value) = match value {
+        Expr::Sha256(inner) => (true, &**inner),
+        value => (false, value),
+    };
     let (kind, content) = evaluate(value, &view, current)?;
     run.out.clear();
-    run.out.extend_from_slice(&content);
+    if !hashed {
+        run.out.extend_from_slice(&content);
+    } else if kind == ValueKind::String {
+        put_sha256(&content, run.out);
+    } else {
+        return Err(Unfit);
+    }
     Ok(kind)
 }
 
