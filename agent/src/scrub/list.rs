@@ -84,6 +84,8 @@ pub(super) struct List {
     pub(super) items: Vec<Item>,
     /// In wire order.
     pub(super) texts: Vec<TextItem>,
+    /// Indices of the items whose key the plan knows or knew, ascending: a statement looks at these only.
+    known: Vec<u32>,
     made: Vec<u8>,
     /// A bit for each known key that is or was there ([`KeyId::bit`]).
     pub(super) present: u64,
@@ -97,11 +99,15 @@ impl List {
         self.items.clear();
         self.texts.clear();
         self.made.clear();
+        self.known.clear();
         self.touched = false;
-        let mut present = 0;
-        self.items.extend(part.attributes.iter().map(|attribute| {
+        let (mut present, known) = (0, &mut self.known);
+        self.items.extend(part.attributes.iter().zip(0..).map(|(attribute, index)| {
             let id = keys.find(part.bytes(attribute.key));
-            present |= id.bit();
+            if id != KeyId::UNKNOWN {
+                present |= id.bit();
+                known.push(index);
+            }
             Item {
                 field: Some(attribute.field),
                 key: attribute.key.into(),
@@ -157,6 +163,11 @@ impl List {
     pub(super) fn set_key(&mut self, keys: &Keys, index: usize, key: &[u8]) {
         let id = keys.find(key);
         self.present |= id.bit();
+        if id != KeyId::UNKNOWN
+            && let Err(place) = self.known.binary_search(&(index as u32))
+        {
+            self.known.insert(place, index as u32);
+        }
         let key = self.keep(key);
         let item = &mut self.items[index];
         (item.key, item.id, item.state) = (key, id, State::Changed);
@@ -168,6 +179,9 @@ impl List {
         let key = self.keep(key);
         let value = self.keep(content);
         self.present |= id.bit();
+        if id != KeyId::UNKNOWN {
+            self.known.push(self.items.len() as u32);
+        }
         self.items.push(Item { field: None, key, id, kind, value, state: State::Changed, stamped });
         self.touched = true;
     }
@@ -200,12 +214,24 @@ impl List {
     /// Indices of the attributes with a known key that are still there.
     pub(super) fn with_key(&self, id: KeyId) -> impl Iterator<Item = usize> + use<'_> {
         let any = self.present & id.bit() != 0;
-        let items = if any { &self.items[..] } else { &[] };
-        items
-            .iter()
-            .enumerate()
-            .filter(move |(_, item)| item.id == id && item.state != State::Deleted)
-            .map(|(index, _)| index)
+        let known = if any { &self.known[..] } else { &[] };
+        known.iter().map(|index| *index as usize).filter(move |index| {
+            let item = &self.items[*index];
+            item.id == id && item.state != State::Deleted
+        })
+    }
+
+    /// The first of them from a place on, and the place after it: for a loop that changes the list meanwhile.
+    #[inline]
+    pub(super) fn next_with_key(&self, id: KeyId, from: usize) -> Option<(usize, usize)> {
+        if self.present & id.bit() == 0 {
+            return None;
+        }
+        (from..self.known.len()).find_map(|place| {
+            let index = self.known[place] as usize;
+            let item = &self.items[index];
+            (item.id == id && item.state != State::Deleted).then_some((index, place + 1))
+        })
     }
 
     /// Writes down what differs from the wire.

@@ -34,13 +34,8 @@ pub(in crate::scrub) fn run(statement: &Statement, run: &mut Run<'_>) {
         Editor::Set(Target::Attribute(key), value) => set_attribute(statement, run, key, value),
         Editor::Set(Target::Text(number), value) => set_text(statement, run, *number, value),
         Editor::ReplacePattern(Target::Attribute(key), pattern, replacement) => {
-            if run.list.present & key.id.bit() == 0 {
-                return;
-            }
-            each(run, |run, index| {
-                let item = run.list.items[index];
-                if item.id == key.id
-                    && item.kind == ValueKind::String
+            each_with_key(run, key.id, |run, index| {
+                if run.list.items[index].kind == ValueKind::String
                     && holds(statement, run, Some((key.id, index)))
                 {
                     replace_value(statement, run, index, *pattern, replacement);
@@ -83,6 +78,15 @@ fn each(run: &mut Run<'_>, mut treat: impl FnMut(&mut Run<'_>, usize)) {
         if run.list.items[index].state != State::Deleted {
             treat(run, index);
         }
+    }
+}
+
+/// Calls `treat` for every attribute with a known key that is still there.
+fn each_with_key(run: &mut Run<'_>, id: KeyId, mut treat: impl FnMut(&mut Run<'_>, usize)) {
+    let mut from = 0;
+    while let Some((index, after)) = run.list.next_with_key(id, from) {
+        from = after;
+        treat(run, index);
     }
 }
 
@@ -194,17 +198,13 @@ fn replace(
 
 fn set_attribute(statement: &Statement, run: &mut Run<'_>, key: &Key, value: &Expr) {
     let mut found = false;
-    if run.list.present & key.id.bit() != 0 {
-        each(run, |run, index| {
-            if run.list.items[index].id == key.id {
-                found = true;
-                let current = Some((key.id, index));
-                if holds(statement, run, current) {
-                    set_occurrence(statement, run, index, value, current);
-                }
-            }
-        });
-    }
+    each_with_key(run, key.id, |run, index| {
+        found = true;
+        let current = Some((key.id, index));
+        if holds(statement, run, current) {
+            set_occurrence(statement, run, index, value, current);
+        }
+    });
     if found || !holds(statement, run, None) {
         return;
     }
