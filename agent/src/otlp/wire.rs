@@ -202,7 +202,7 @@ pub(crate) fn utf8(buf: &[u8], text: Slice) -> Wire<()> {
 
 /// Whether all bytes are ASCII. Attribute texts are short, and of every length: a loop over words costs a wrong
 /// guess of the processor each time it ends. Here two halves that overlap are enough up to 64 bytes.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_ascii(bytes: &[u8]) -> bool {
     match bytes.len() {
         0..8 => bytes.iter().fold(0, |all, &byte| all | byte) < 0x80,
