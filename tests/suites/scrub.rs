@@ -170,7 +170,7 @@ fn salt_value(value: &mut AnyValue, some: &mut dyn FnMut(usize) -> Option<String
 /// resource and an empty one: the model makes one for an attribute that a later step deletes, the plan does not.
 fn canonical(mut request: ExportTraceServiceRequest) -> Vec<u8> {
     for spans in &mut request.resource_spans {
-        spans.resource.take_if(|resource| *resource == Default::default());
+        spans.resource.take_if(|resource| *resource == Resource::default());
     }
     visit(&mut request, &mut |message| {
         if let Some(list) = message.attributes {
