@@ -7,8 +7,15 @@ use serde_json::Value;
 use super::evidence::{Evidence, KeptSpan, attributes, text};
 
 /// Values that the shop planted and nobody may find in what was stored.
-const PLANTED: [&str; 6] =
-    ["@example.com", "eyJhbGciOiJIUzI1NiJ9", "session=0123456789abcdef", "4111", "078-05-1120", "\"user-"];
+const PLANTED: [&str; 7] = [
+    "@example.com",
+    "eyJhbGciOiJIUzI1NiJ9",
+    "session=0123456789abcdef",
+    "4111 1111 1111",
+    "4111111111111111",
+    "078-05-1120",
+    "\"user-",
+];
 
 /// Prints the report.
 pub(super) fn print(evidence: &Evidence) {
