@@ -7,7 +7,7 @@
 use crate::proto::{CHUNK, Classifier};
 
 /// Goes up with every change of a shape in this file; each event carries it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Ancestor levels kept of a cgroup: levels 1 to 6, the root being level 0. A container of the kubelet is at
 /// level 3 or 4, one of a nested cluster (kind) at 6.
@@ -19,7 +19,7 @@ pub const JOIN_ENTRIES: usize = 65_536;
 /// Addresses that may be the agent's own.
 pub const OWN_ADDRESSES: usize = 1_024;
 
-/// Bytes of the ring of findings: about 1,100 of them.
+/// Bytes of the ring of findings: about 800 of them.
 pub const FINDINGS_BYTES: usize = 262_144;
 
 /// [`OriginRecord::state`]: written at `connect`, on the client's socket.
@@ -28,6 +28,8 @@ pub const STATE_OPENED: u32 = 1;
 pub const STATE_JOINED: u32 = 2;
 /// [`OriginRecord::state`]: joined, but the client wanted to reach somebody else (a relayed handshake).
 pub const STATE_CONFLICT: u32 = 3;
+/// [`OriginRecord::state`]: only in a [`Finding`], of a connection that is older than the programs.
+pub const STATE_PRE_EXISTING: u32 = 4;
 
 /// Who opened a connection. In the storage of the client's socket from `connect` on, in the join map from
 /// `ACTIVE_ESTABLISHED` on, and from `PASSIVE_ESTABLISHED` on in the accepted socket's storage.
@@ -109,15 +111,101 @@ impl Default for Chunk {
     }
 }
 
-/// [`Finding::protocol`]: HTTP/1 `POST …/v1/traces`.
-pub const PROTOCOL_HTTP1_TRACES: u32 = 1;
+/// [`Finding::kind`]: telemetry in the clear, by configuration as far as the kernel saw.
+pub const KIND_PLAINTEXT: u32 = 1;
+/// [`Finding::kind`]: telemetry in the clear after TLS had been tried and had failed; see [`Finding::tls`].
+pub const KIND_FALLBACK: u32 = 2;
+
+/// [`Finding::protocol`]: HTTP/1.
+pub const PROTOCOL_HTTP1: u32 = 1;
 /// [`Finding::protocol`]: HTTP/2 without TLS.
 pub const PROTOCOL_H2C: u32 = 2;
 
-/// [`Finding::proof`]: the request's path.
+/// [`Finding::signal`]: not known (the path could not be read).
+pub const SIGNAL_UNKNOWN: u32 = 0;
+/// [`Finding::signal`]
+pub const SIGNAL_TRACES: u32 = 1;
+/// [`Finding::signal`]
+pub const SIGNAL_METRICS: u32 = 2;
+/// [`Finding::signal`]
+pub const SIGNAL_LOGS: u32 = 3;
+/// [`Finding::signal`]: `v1development/profiles`.
+pub const SIGNAL_PROFILES: u32 = 4;
+
+/// [`Finding::proof`]: the request's path. It is OTLP.
 pub const PROOF_PATH: u32 = 1;
-/// [`Finding::proof`]: the HTTP/2 connection preface; the port says whether it is likely to be OTLP.
-pub const PROOF_PREFACE: u32 = 2;
+/// [`Finding::proof`]: a gRPC message that is built like an OTLP request; the path could not be read.
+pub const PROOF_GRPC: u32 = 2;
+/// [`Finding::proof`]: HTTP in the clear towards one of OTLP's ports ([`OTLP_PORTS`]), no more.
+pub const PROOF_PORT: u32 = 3;
+
+/// The ports that IANA has registered for OTLP over gRPC and over HTTP.
+pub const OTLP_PORTS: [u32; 2] = [4317, 4318];
+
+/// Bit of [`Finding::flags`]: the connection is older than the programs; its opener is known by the socket's
+/// cgroup only, and nothing was seen of its beginning.
+pub const FLAG_PRE_EXISTING: u32 = 1;
+/// Bit of [`Finding::flags`]: the packet was dropped, and what follows on this socket is.
+pub const FLAG_BLOCKED: u32 = 2;
+/// Bit of [`Finding::flags`]: better evidence than an earlier finding of the same connection had.
+pub const FLAG_REVISED: u32 = 4;
+/// Bit of [`Finding::flags`]: inside a proxy's `CONNECT` tunnel.
+pub const FLAG_TUNNEL: u32 = 8;
+/// Bit of [`Finding::flags`]: the policy says block, and the packet passed: no heartbeat, or the kill switch.
+pub const FLAG_NOT_ENFORCED: u32 = 16;
+
+/// [`Finding::place`]: loopback, so within the pod (or the node, for a process in its network namespace).
+pub const PLACE_POD: u32 = 1;
+/// [`Finding::place`]: one of the agent's own addresses and ports.
+pub const PLACE_AGENT: u32 = 2;
+/// [`Finding::place`]: another address or port of this node.
+pub const PLACE_NODE: u32 = 3;
+/// [`Finding::place`]: the cluster's networks.
+pub const PLACE_CLUSTER: u32 = 4;
+/// [`Finding::place`]: everything else.
+pub const PLACE_OUTSIDE: u32 = 5;
+
+/// [`TlsAttempt::kind`]: the server sent an alert; its description (RFC 8446 section 6) is in `detail`.
+pub const TLS_ALERT_RECEIVED: u32 = 1;
+/// [`TlsAttempt::kind`]: the client sent an alert in the clear (certificate refused, for one); `detail` as above.
+pub const TLS_ALERT_SENT: u32 = 2;
+/// [`TlsAttempt::kind`]: the server answered the `ClientHello` with something that is not TLS.
+pub const TLS_PLAINTEXT_ANSWER: u32 = 3;
+/// [`TlsAttempt::kind`]: the server closed before its `ServerHello`.
+pub const TLS_CLOSED: u32 = 4;
+/// [`TlsAttempt::kind`]: reset before the `ServerHello`.
+pub const TLS_RESET: u32 = 5;
+/// [`TlsAttempt::kind`]: the handshake's messages went both ways, and then one side refused before any
+/// application data was answered: a client certificate in TLS 1.3, a name that the client checks late.
+pub const TLS_REFUSED: u32 = 6;
+/// [`TlsAttempt::kind`]: the client gave up without an answer.
+pub const TLS_NO_ANSWER: u32 = 7;
+
+/// The failed TLS connection before a [`KIND_FALLBACK`]; all zeroes otherwise.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsAttempt {
+    /// Time of the failure, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// Its socket.
+    pub socket_cookie: u64,
+    /// Source address of that connection.
+    pub local: [u8; 16],
+    /// Where its opener wanted to go.
+    pub destination: [u8; 16],
+    /// Source port.
+    pub local_port: u32,
+    /// Destination port.
+    pub destination_port: u32,
+    /// One of the `TLS_*`.
+    pub kind: u32,
+    /// The alert's description where `kind` is an alert.
+    pub detail: u32,
+    /// Thread-group id of its opener.
+    pub tgid: u32,
+    /// 1 when only cgroup, namespace and port are the same, and not the address.
+    pub weak: u32,
+}
 
 /// One connection that carries telemetry in the clear, through the ring buffer.
 #[repr(C)]
@@ -125,12 +213,20 @@ pub const PROOF_PREFACE: u32 = 2;
 pub struct Finding {
     /// [`ABI_VERSION`]
     pub version: u32,
+    /// One of the `KIND_*`.
+    pub kind: u32,
     /// One of the `PROTOCOL_*`.
     pub protocol: u32,
+    /// One of the `SIGNAL_*`.
+    pub signal: u32,
     /// One of the `PROOF_*`.
     pub proof: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// `FLAG_*` bits.
+    pub flags: u32,
+    /// One of the `PLACE_*`.
+    pub place: u32,
+    /// One of the `MODE_*`: what the policy says about this sender and place.
+    pub mode: u32,
     /// Time of the packet that gave the verdict, nanoseconds since boot.
     pub boot_ns: u64,
     /// Source address in that packet.
@@ -141,22 +237,107 @@ pub struct Finding {
     pub local_port: u32,
     /// Destination port.
     pub remote_port: u32,
-    /// Who opened the connection.
+    /// What had failed before, for [`KIND_FALLBACK`].
+    pub tls: TlsAttempt,
+    /// Who opened the connection. For [`FLAG_PRE_EXISTING`] what the socket tells: cgroup ids, cookie, remote
+    /// address as destination; everything else 0.
     pub origin: OriginRecord,
 }
 
-/// The loader's settings for the programs.
+/// [`Policy::mode`]: report.
+pub const MODE_OBSERVE: u32 = 0;
+/// [`Policy::mode`]: report louder.
+pub const MODE_WARN: u32 = 1;
+/// [`Policy::mode`]: drop, and deny what follows.
+pub const MODE_BLOCK: u32 = 2;
+
+/// Bit of [`Policy::flags`]: the cgroup holds pods (`kubepods.slice`, a class of service) and is none itself;
+/// the pod is one level below the deepest such cgroup.
+pub const POLICY_GROUP: u32 = 1;
+
+/// What is to be done about plaintext telemetry of everything below a cgroup. The deepest entry among the
+/// sender's cgroup and its ancestors counts; without one it is [`MODE_OBSERVE`] (processes of the host).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// One of the `MODE_*`.
+    pub mode: u32,
+    /// Places that the mode is for, bit `1 << PLACE_*`; elsewhere it is [`MODE_OBSERVE`].
+    pub places: u32,
+    /// `POLICY_*` bits.
+    pub flags: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+}
+
+/// Cgroups that have a [`Policy`]: pods of a node (the kubelet's default is 110, the largest in use 1,000) and
+/// their groups.
+pub const POLICIES: usize = 4_096;
+
+/// Destinations that may be denied at one time, all pods together; the least recently used goes first.
+pub const DENIALS: usize = 4_096;
+
+/// Networks in the map of places.
+pub const NETWORKS: usize = 1_024;
+
+/// A destination that a pod may not connect to for a while.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DenyKey {
+    /// The pod's cgroup, as [`Policy`] tells it.
+    pub cgroup_id: u64,
+    /// As in [`OriginRecord::destination`].
+    pub destination: [u8; 16],
+    /// Host byte order.
+    pub port: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+}
+
+/// Receiving ports that [`Settings::ports`] holds.
+pub const OWN_PORTS: usize = 8;
+
+/// The loader's settings for the programs, written once before they are relied on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Cookie of the agent's network namespace, 0 while it is not known: a loopback destination counts as the
     /// agent's own only from there.
     pub netns_cookie: u64,
+    /// How long after a failed TLS connection plaintext is a fallback, nanoseconds.
+    pub fallback_window_ns: u64,
+    /// How long a blocked destination is denied at `connect`, nanoseconds; 0 for not at all.
+    pub deny_ns: u64,
+    /// Thread-group id of the agent, which is never blocked.
+    pub agent_tgid: u32,
+    /// Findings a second that one pod gets on average, and ...
+    pub findings_per_second: u32,
+    /// ... at once after a time of silence. The rest is counted as throttled.
+    pub findings_burst: u32,
+    /// How many of `ports` count; 0 means that any port on the agent's own addresses is the agent's.
+    pub port_count: u32,
+    /// Ports on which the agent receives.
+    pub ports: [u32; OWN_PORTS],
+}
+
+/// How old [`Pulse::boot_ns`] may be for the programs to enforce.
+pub const PULSE_TIMEOUT_NS: u64 = 5_000_000_000;
+
+/// The sign of life of user space; without it everything passes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// When user space was last there to act, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// 1: enforce. 0: report only (the kill switch, or nothing is to be blocked).
+    pub enforce: u32,
+    /// Explicit padding.
+    pub reserved: u32,
 }
 
 /// Index of a per-CPU counter.
 pub mod counter {
-    /// Findings made. `SEEN == DELIVERED + FULL` at rest.
+    /// Findings made. `SEEN == DELIVERED + FULL + THROTTLED` at rest.
     pub const SEEN: u32 = 0;
     /// Findings put in the ring buffer.
     pub const DELIVERED: u32 = 1;
@@ -176,8 +357,22 @@ pub mod counter {
     pub const FOREIGN: u32 = 8;
     /// Connections whose packets could not be read (IPv6 extension headers, a hole in the sequence).
     pub const UNREADABLE: u32 = 9;
+    /// Findings not delivered because their pod had more than its share.
+    pub const THROTTLED: u32 = 10;
+    /// TLS connections that failed.
+    pub const TLS_FAILED: u32 = 11;
+    /// Connections older than the programs that were looked at.
+    pub const PRE_EXISTING: u32 = 12;
+    /// Connections blocked.
+    pub const BLOCKED: u32 = 13;
+    /// Packets dropped of those.
+    pub const DROPPED: u32 = 14;
+    /// `connect` calls denied.
+    pub const DENIED: u32 = 15;
+    /// Connections that the policy blocks and that passed: no heartbeat, or the kill switch.
+    pub const NOT_ENFORCED: u32 = 16;
     /// How many counters there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 17;
 }
 
 const _: () = {
@@ -185,7 +380,9 @@ const _: () = {
     assert!(size_of::<JoinKey>() == 8);
     assert!(size_of::<OriginRecord>() == 8 + 16 + 16 + 8 + 8 * ANCESTOR_LEVELS + 24 + 16 + 8 + 8);
     assert!(size_of::<Flow>() == size_of::<Classifier>() + 16 + CHUNK);
-    assert!(size_of::<Finding>() == 24 + 32 + 8 + size_of::<OriginRecord>());
+    assert!(size_of::<TlsAttempt>() == 72);
+    assert!(size_of::<Finding>() == 40 + 32 + 8 + 72 + size_of::<OriginRecord>());
+    assert!(size_of::<Policy>() == 16 && size_of::<DenyKey>() == 32 && size_of::<Pulse>() == 16);
     assert!(align_of::<Finding>() == 8 && align_of::<OriginRecord>() == 8 && align_of::<Flow>() == 8);
-    assert!(size_of::<Settings>() == 8);
+    assert!(size_of::<Settings>() == 24 + 16 + 4 * OWN_PORTS);
 };

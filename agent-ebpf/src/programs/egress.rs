@@ -21,7 +21,8 @@ use core::{
 };
 use spanwarden_ebpf::{
     abi::{
-        ABI_VERSION, Finding, Flow, PROOF_PATH, PROOF_PREFACE, PROTOCOL_H2C, PROTOCOL_HTTP1_TRACES, counter,
+        ABI_VERSION, Finding, Flow, KIND_PLAINTEXT, MODE_OBSERVE, PLACE_OUTSIDE, PROOF_PATH, PROOF_PORT,
+        PROTOCOL_H2C, PROTOCOL_HTTP1, SIGNAL_TRACES, SIGNAL_UNKNOWN, TlsAttempt, counter,
     },
     proto::{CHUNK, ROUNDS, Verdict},
 };
@@ -60,8 +61,8 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
         Verdict::Pending => return PASS,
         Verdict::Tls => count(counter::TLS),
         Verdict::Foreign => count(counter::FOREIGN),
-        Verdict::Http1Traces => report(skb, sk.cast(), &packet, PROTOCOL_HTTP1_TRACES, PROOF_PATH),
-        Verdict::H2c => report(skb, sk.cast(), &packet, PROTOCOL_H2C, PROOF_PREFACE),
+        Verdict::Http1Traces => report(skb, sk.cast(), &packet, PROTOCOL_HTTP1, PROOF_PATH),
+        Verdict::H2c => report(skb, sk.cast(), &packet, PROTOCOL_H2C, PROOF_PORT),
     }
     // SAFETY: as above.
     unsafe { (*flow).done = 1 };
@@ -184,9 +185,14 @@ fn report(skb: *mut __sk_buff, sk: *mut c_void, packet: &Packet, protocol: u32, 
     // address fields, 16 bytes each, with constant lengths.
     unsafe {
         (*finding).version = ABI_VERSION;
+        (*finding).kind = KIND_PLAINTEXT;
         (*finding).protocol = protocol;
+        (*finding).signal = if proof == PROOF_PATH { SIGNAL_TRACES } else { SIGNAL_UNKNOWN };
         (*finding).proof = proof;
-        (*finding).reserved = 0;
+        (*finding).flags = 0;
+        (*finding).place = PLACE_OUTSIDE;
+        (*finding).mode = MODE_OBSERVE;
+        (*finding).tls = TlsAttempt::default();
         (*finding).boot_ns = bpf_ktime_get_boot_ns();
         (*finding).origin = *origin;
         let local: *mut u8 = addr_of_mut!((*finding).local).cast();

@@ -1,11 +1,13 @@
 //! The maps. User space finds them by these names.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use core::{ffi::c_void, ptr};
-use spanwarden_ebpf::abi::{self, Finding, Flow, JoinKey, OriginRecord, Settings, counter};
+use spanwarden_ebpf::abi::{
+    self, DenyKey, Finding, Flow, JoinKey, OriginRecord, Policy, Pulse, Settings, counter,
+};
 
 /// Origins: of client sockets from `connect` on, of accepted sockets from the join on.
 #[btf_map]
@@ -26,6 +28,22 @@ pub(super) static OWN: HashMap<[u8; 16], u32, { abi::OWN_ADDRESSES }> = HashMap:
 /// One element.
 #[btf_map]
 pub(super) static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// User space's sign of life. One element.
+#[btf_map]
+pub(super) static PULSE: Array<Pulse, 1> = Array::new();
+
+/// What to do about plaintext telemetry, by cgroup id.
+#[btf_map]
+pub(super) static POLICIES: HashMap<u64, Policy, { abi::POLICIES }> = HashMap::new();
+
+/// `PLACE_*` by network; loopback and the agent's own addresses come first.
+#[btf_map]
+pub(super) static PLACES: LpmTrie<[u8; 16], u32, { abi::NETWORKS }> = LpmTrie::new();
+
+/// Until when a pod may not connect to a destination, nanoseconds since boot.
+#[btf_map]
+pub(super) static DENIED: LruHashMap<DenyKey, u64, { abi::DENIALS }> = LruHashMap::new();
 
 /// Plaintext findings.
 #[btf_map]

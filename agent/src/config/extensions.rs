@@ -1,6 +1,7 @@
 //! `extensions:`
 
 use super::FilePath;
+use std::{net::IpAddr, time::Duration};
 
 /// An extension.
 #[derive(Clone, Debug)]
@@ -21,18 +22,127 @@ pub struct OriginExtension {
     pub cgroup: FilePath,
     /// `evidence: required` (default): not ready and not accepting while it is dead. `preferred`: go on without.
     pub required: bool,
-    /// `plaintext`; only `observe` is built.
-    pub plaintext: PlaintextMode,
+    /// `plaintext`: what is done about plaintext telemetry.
+    pub plaintext: PlaintextPolicy,
+    /// `findings`
+    pub findings: FindingsOutput,
+    /// `cluster_cidrs`: networks of pods and Services, as `(address, prefix length)`. Empty: the private ranges
+    /// (RFC 1918, RFC 4193, RFC 6598, link-local) count as the cluster's.
+    pub cluster_cidrs: Vec<(IpAddr, u8)>,
+    /// `pin_path`: a directory on a bpffs where links and maps are pinned, so that they outlive this process
+    /// (`/sys/fs/bpf/spanwarden`). Absent: they end with it.
+    pub pin_path: Option<FilePath>,
     /// `pods`
     pub pods: Option<Pods>,
 }
 
-/// `plaintext`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is done about plaintext telemetry: the ladder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlaintextMode {
-    /// Report only.
+    /// Report: metrics, log (info), file, table.
     #[default]
     Observe,
+    /// Report as a warning; the Event on the pod follows with Events.
+    Warn,
+    /// Drop in the kernel, end the connection with an error, deny the next ones for [`PlaintextPolicy::deny`].
+    Block,
+}
+
+/// `plaintext`: a word (`observe`, `warn`, `block`: the mode for all pods) or a mapping with these keys.
+#[derive(Clone, Debug)]
+pub struct PlaintextPolicy {
+    /// `mode`: for pods that no rule selects. Default `observe`.
+    pub mode: PlaintextMode,
+    /// `where`: destinations that `warn` and `block` are for; elsewhere it is `observe`. Default `[node, cluster,
+    /// outside]`: what stays in the pod or goes to this agent is reported and no more.
+    pub places: Vec<Place>,
+    /// `rules`: the first that selects a pod decides.
+    pub rules: Vec<PlaintextRule>,
+    /// `exclude`: pods that are only ever observed, whatever the rules say.
+    pub exclude: Vec<PodSelector>,
+    /// `fallback_window`: how long after a failed TLS connection plaintext is a `fallback`. Default 60 s.
+    pub fallback_window: Duration,
+    /// `deny_for`: how long a blocked destination is refused (EPERM) to the pod. Default 30 s; 0 for not at all.
+    pub deny_for: Duration,
+    /// `kill_switch`: while this file exists nothing is blocked.
+    pub kill_switch: Option<FilePath>,
+}
+
+impl Default for PlaintextPolicy {
+    fn default() -> Self {
+        Self {
+            mode: PlaintextMode::Observe,
+            places: vec![Place::Node, Place::Cluster, Place::Outside],
+            rules: Vec::new(),
+            exclude: Vec::new(),
+            fallback_window: Duration::from_mins(1),
+            deny_for: Duration::from_secs(30),
+            kill_switch: None,
+        }
+    }
+}
+
+/// One of `plaintext.rules`.
+#[derive(Clone, Debug)]
+pub struct PlaintextRule {
+    /// `mode`
+    pub mode: PlaintextMode,
+    /// `namespaces` and `match_labels`
+    pub pods: PodSelector,
+}
+
+/// Pods by namespace and labels; an empty selector selects all pods, never processes of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodSelector {
+    /// `namespaces`; empty for all.
+    pub namespaces: Vec<String>,
+    /// `match_labels`, all of which the pod must have.
+    pub match_labels: Vec<(String, String)>,
+}
+
+/// Where a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// Loopback, within the pod.
+    Pod,
+    /// This agent.
+    Agent,
+    /// Another address or port of this node.
+    Node,
+    /// The cluster's networks.
+    Cluster,
+    /// Everything else.
+    Outside,
+}
+
+impl Place {
+    /// As written in the configuration, in findings and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Agent => "agent",
+            Self::Node => "node",
+            Self::Cluster => "cluster",
+            Self::Outside => "outside",
+        }
+    }
+}
+
+/// `findings`: where findings go besides log and metrics.
+#[derive(Clone, Debug)]
+pub struct FindingsOutput {
+    /// `file`: JSON lines, one a connection.
+    pub file: Option<FilePath>,
+    /// `per_second`: findings a second that one pod gets on average. Default 10.
+    pub per_second: u32,
+    /// `burst`: findings that one pod gets at once after a time of silence. Default 100.
+    pub burst: u32,
+}
+
+impl Default for FindingsOutput {
+    fn default() -> Self {
+        Self { file: None, per_second: 10, burst: 100 }
+    }
 }
 
 /// `pods`: where names and labels of pods come from. `kubelet` and `api` are not built yet.

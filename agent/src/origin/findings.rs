@@ -120,7 +120,7 @@ pub(super) struct Context {
 impl Context {
     fn finding(&self, event: &kernel::Finding) -> Option<Finding> {
         let protocol = match event.protocol {
-            kernel::PROTOCOL_HTTP1_TRACES => Protocol::Http1,
+            kernel::PROTOCOL_HTTP1 => Protocol::Http1,
             kernel::PROTOCOL_H2C => Protocol::H2c,
             _ => return None,
         };
@@ -131,7 +131,7 @@ impl Context {
         let otlp = |address: SocketAddr| matches!(address.port(), 4317 | 4318);
         let proof = match event.proof {
             kernel::PROOF_PATH => Proof::Path,
-            kernel::PROOF_PREFACE => Proof::Preface { otlp_port: otlp(remote) || otlp(destination) },
+            kernel::PROOF_PORT => Proof::Preface { otlp_port: otlp(remote) || otlp(destination) },
             _ => return None,
         };
         Some(Finding {

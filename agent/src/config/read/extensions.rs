@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::endpoint;
 use crate::config::{
-    extensions::{Extension, OriginExtension, PlaintextMode, Pods},
+    extensions::{Extension, FindingsOutput, OriginExtension, PlaintextPolicy, Pods},
     fields::Fields,
     yaml::Value,
 };
@@ -50,11 +50,14 @@ fn origin(mut fields: Fields<'_>) -> OriginExtension {
         cgroup: PathBuf::from(cgroup.map_or_else(|| "/sys/fs/cgroup".to_owned(), |path| path.value)),
         required: fields.choice("evidence", &[("required", true), ("preferred", false)]).unwrap_or(true),
         plaintext: plaintext(&mut fields),
+        findings: FindingsOutput::default(),
+        cluster_cidrs: Vec::new(),
+        pin_path: None,
         pods: pods(&mut fields),
     }
 }
 
-fn plaintext(fields: &mut Fields<'_>) -> PlaintextMode {
+fn plaintext(fields: &mut Fields<'_>) -> PlaintextPolicy {
     let not_built = "is known but not built yet; `observe` is";
     match fields.get("plaintext") {
         Some(node) if matches!(node.value, Value::Map(_)) => {
@@ -68,7 +71,7 @@ fn plaintext(fields: &mut Fields<'_>) -> PlaintextMode {
         }
         None => {}
     }
-    PlaintextMode::Observe
+    PlaintextPolicy::default()
 }
 
 fn pods(fields: &mut Fields<'_>) -> Option<Pods> {

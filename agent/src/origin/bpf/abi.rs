@@ -27,7 +27,7 @@ pub(in crate::origin) struct Settings(pub(in crate::origin) abi::Settings);
 unsafe impl aya::Pod for Settings {}
 
 pub(in crate::origin) fn settings(netns_cookie: u64) -> Settings {
-    Settings(abi::Settings { netns_cookie })
+    Settings(abi::Settings { netns_cookie, ..abi::Settings::default() })
 }
 
 /// One event of the ring buffer. `None` when it has another size or version: then the programs are not ours.
