@@ -6,27 +6,27 @@
 
 mod cgroup2;
 mod error;
+mod fdinfo;
 mod link;
+mod maps;
 pub mod own;
+mod programs;
+mod sys;
 
 pub(super) use cgroup2::Root;
 pub use error::OriginError;
 pub(super) use error::chain;
 use link::Attachment;
+pub(super) use maps::{ConsumerSide, EnforceSide};
 
 use super::{bpf::abi, capabilities};
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf, SkStorage},
-    programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError, SockOps,
-        links::FdLink,
-    },
+    EbpfError, EbpfLoader,
+    maps::{Array, MapData, SkStorage},
     util::KernelVersion,
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use spanwarden_ebpf::abi::OWN_ADDRESSES;
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf};
 
 /// The compiled programs; `build.rs` has checked that they belong to `agent-ebpf/src`.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanwarden.bpf.o"));
@@ -45,46 +45,13 @@ pub(super) struct Attached {
     links: Vec<Attachment>,
     pub(super) root: Root,
     settings: Array<MapData, abi::Settings>,
-    side: Option<ConsumerSide>,
-}
-
-/// The maps that the thread which reads findings works with.
-pub(super) struct ConsumerSide {
-    pub(super) findings: RingBuf<MapData>,
-    pub(super) counters: PerCpuArray<MapData, u64>,
-    pub(super) own: OwnMap,
-}
-
-/// The agent's own addresses in the kernel.
-pub(super) struct OwnMap(HashMap<MapData, [u8; 16], u32>);
-
-impl OwnMap {
-    /// Brings the map from `before` to `after`.
-    pub(super) fn update(
-        &mut self,
-        before: &BTreeSet<IpAddr>,
-        after: &BTreeSet<IpAddr>,
-    ) -> Result<(), OriginError> {
-        if after.len() > OWN_ADDRESSES {
-            return Err(OriginError::TooManyAddresses(after.len()));
-        }
-        let failed = |e: MapError| OriginError::Map { map: "OWN", chain: chain(&e) };
-        for address in before.difference(after) {
-            match self.0.remove(&own::to_bytes(*address)) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        for address in after.difference(before) {
-            self.0.insert(own::to_bytes(*address), 1, 0).map_err(failed)?;
-        }
-        Ok(())
-    }
+    consumer: Option<ConsumerSide>,
+    enforce: Option<EnforceSide>,
 }
 
 impl Attached {
     pub(super) fn set_own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), OriginError> {
-        match &mut self.side {
+        match &mut self.consumer {
             Some(side) => side.own.update(&BTreeSet::new(), addresses),
             None => Ok(()),
         }
@@ -96,7 +63,12 @@ impl Attached {
 
     /// Once.
     pub(super) fn take_consumer_side(&mut self) -> Option<ConsumerSide> {
-        self.side.take()
+        self.consumer.take()
+    }
+
+    /// Once.
+    pub(super) fn take_enforce_side(&mut self) -> Option<EnforceSide> {
+        self.enforce.take()
     }
 
     /// Whether every program is still attached, where it was attached.
@@ -116,70 +88,13 @@ pub(super) fn attach(cgroup: PathBuf) -> Result<Loaded, OriginError> {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
     let mut bpf = EbpfLoader::new().load(OBJECT).map_err(|e| not_loaded(&e))?;
-    let links = attach_all(&mut bpf, &root)?;
-    let side = ConsumerSide {
-        findings: map(&mut bpf, "FINDINGS", RingBuf::try_from)?,
-        counters: map(&mut bpf, "COUNTERS", PerCpuArray::try_from)?,
-        own: OwnMap(map(&mut bpf, "OWN", HashMap::try_from)?),
-    };
-    let settings = map(&mut bpf, "SETTINGS", Array::try_from)?;
-    let origins = map(&mut bpf, "ORIGINS", SkStorage::try_from)?;
-    Ok(Loaded { attached: Attached { links, root, settings, side: Some(side) }, origins })
-}
-
-/// Moves a map out of the object.
-fn map<T, E: Into<EbpfError>>(
-    bpf: &mut Ebpf,
-    name: &'static str,
-    convert: impl FnOnce(aya::maps::Map) -> Result<T, E>,
-) -> Result<T, OriginError> {
-    let map = bpf.take_map(name).ok_or(OriginError::Object(name))?;
-    convert(map).map_err(|e| not_loaded(&e.into()))
-}
-
-/// In the order in which a connection meets them backwards, so that whatever an early program leaves is already
-/// expected by the later ones.
-fn attach_all(bpf: &mut Ebpf, root: &Root) -> Result<Vec<Attachment>, OriginError> {
-    let mut links = Vec::with_capacity(4);
-    let egress: &mut CgroupSkb = program(bpf, "plaintext_egress")?;
-    egress.load().map_err(|e| not_loaded(&e.into()))?;
-    let id = egress
-        .attach(&root.dir, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
-        .map_err(|e| not_attached("plaintext_egress", root, &e))?;
-    links.push(link("plaintext_egress", egress.take_link(id), root)?);
-
-    let established: &mut SockOps = program(bpf, "origin_established")?;
-    established.load().map_err(|e| not_loaded(&e.into()))?;
-    let id = established
-        .attach(&root.dir, CgroupAttachMode::Single)
-        .map_err(|e| not_attached("origin_established", root, &e))?;
-    links.push(link("origin_established", established.take_link(id), root)?);
-
-    for name in ["origin_connect4", "origin_connect6"] {
-        let connect: &mut CgroupSockAddr = program(bpf, name)?;
-        connect.load().map_err(|e| not_loaded(&e.into()))?;
-        let id =
-            connect.attach(&root.dir, CgroupAttachMode::Single).map_err(|e| not_attached(name, root, &e))?;
-        links.push(link(name, connect.take_link(id), root)?);
-    }
-    Ok(links)
-}
-
-fn program<'a, P>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, OriginError>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-{
-    let program = bpf.program_mut(name).ok_or(OriginError::Object(name))?;
-    program.try_into().map_err(|_| OriginError::Object(name))
-}
-
-/// Owns the link apart from the program, for a look at it later.
-fn link<L>(name: &'static str, link: Result<L, ProgramError>, root: &Root) -> Result<Attachment, OriginError>
-where
-    FdLink: TryFrom<L>,
-{
-    let link = link.map_err(|e| not_attached(name, root, &e))?;
-    FdLink::try_from(link).map(Attachment::new).map_err(|_| OriginError::Object(name))
+    let programs = programs::load(&mut bpf)?;
+    let links = programs.iter().map(|program| program.attach(&root)).collect::<Result<_, _>>()?;
+    let (consumer, enforce) = (ConsumerSide::take(&mut bpf)?, EnforceSide::take(&mut bpf)?);
+    let settings = maps::take(&mut bpf, "SETTINGS", Array::try_from)?;
+    let origins = maps::take(&mut bpf, "ORIGINS", SkStorage::try_from)?;
+    let (consumer, enforce) = (Some(consumer), Some(enforce));
+    Ok(Loaded { attached: Attached { links, root, settings, consumer, enforce }, origins })
 }
 
 /// A load that fails is a lack of privilege in almost every case: say which.
@@ -192,14 +107,14 @@ fn not_loaded(source: &EbpfError) -> OriginError {
     }
 }
 
-fn not_attached(program: &'static str, root: &Root, source: &ProgramError) -> OriginError {
+fn not_attached(program: &'static str, root: &Root, source: &io::Error) -> OriginError {
     let missing = capabilities::missing_for_bpf();
     let chain = error::chain(source);
     let path = root.path.clone();
     if !missing.is_empty() {
         return OriginError::Capabilities { missing, chain };
     }
-    match error::os_error(source) {
+    match source.raw_os_error() {
         Some(libc::EPERM) => OriginError::ForeignProgram { program, path },
         _ => OriginError::Attach { program, path, chain },
     }

@@ -26,6 +26,30 @@ pub(in crate::origin) struct Settings(pub(in crate::origin) abi::Settings);
 // SAFETY: as for `Record`.
 unsafe impl aya::Pod for Settings {}
 
+/// A map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(in crate::origin) struct Policy(pub(in crate::origin) abi::Policy);
+
+// SAFETY: as for `Record`.
+unsafe impl aya::Pod for Policy {}
+
+/// A map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(in crate::origin) struct Pulse(pub(in crate::origin) abi::Pulse);
+
+// SAFETY: as for `Record`.
+unsafe impl aya::Pod for Pulse {}
+
+/// A map's key.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(in crate::origin) struct DenyKey(pub(in crate::origin) abi::DenyKey);
+
+// SAFETY: as for `Record`.
+unsafe impl aya::Pod for DenyKey {}
+
 pub(in crate::origin) fn settings(netns_cookie: u64) -> Settings {
     Settings(abi::Settings { netns_cookie, ..abi::Settings::default() })
 }

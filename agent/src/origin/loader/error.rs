@@ -138,15 +138,3 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
-
-/// The errno at the bottom of a chain.
-pub(crate) fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(code);
-        }
-        cause = error.source();
-    }
-    None
-}
