@@ -98,6 +98,8 @@ pub struct Pod {
     pub node: Option<String>,
     /// `k8s.deployment.name`
     pub deployment: Option<String>,
+    /// `spec.hostNetwork`: its addresses and its loopback are the node's.
+    pub host_network: bool,
     /// Addresses of the pod (`status.podIPs`).
     pub ips: Vec<std::net::IpAddr>,
     /// `(container id, container name)`

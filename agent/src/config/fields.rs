@@ -4,7 +4,7 @@
 //! is an error with its place and the nearest name that would have been right; nothing is ever ignored silently.
 //! Errors are collected in a [`Report`], all of them, so that one run of `validate` shows everything.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, path::PathBuf, time::Duration};
 
 use super::{
     ConfigError, Located, Location,
@@ -203,6 +203,26 @@ impl<'a> Fields<'a> {
     pub fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
         let node = self.get(key)?;
         scalars::choice(self.report, node, words)
+    }
+
+    /// A list of words of a fixed set, each at its place.
+    pub fn choices<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Vec<Located<T>> {
+        let report = self.report;
+        self.list(key)
+            .iter()
+            .filter_map(|node| {
+                scalars::choice(report, node, words).map(|value| Located { value, at: node.at.clone() })
+            })
+            .collect()
+    }
+
+    /// An absolute path.
+    pub fn absolute(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
+        let path = self.located(key)?;
+        if !path.value.starts_with('/') {
+            self.report.error(&path.at, format!("must be an absolute path, such as `{example}`"));
+        }
+        Some(PathBuf::from(path.value))
     }
 
     /// Keys that the Collector knows and that are not built here yet. Written out as their neutral value

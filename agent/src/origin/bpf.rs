@@ -12,6 +12,7 @@ use super::{
     join::{Resolver, count_evidence},
     loader::{self, OriginError, own},
 };
+use crate::config::extensions::{FindingsOutput, PlaintextPolicy};
 use spanwarden_ebpf::abi::{STATE_CONFLICT, STATE_JOINED};
 use std::{
     collections::BTreeSet,
@@ -32,10 +33,31 @@ pub struct Options {
     /// Addresses under which clients reach the agent, besides those of its own interfaces; see
     /// [`own::from_env`].
     pub own_addresses: BTreeSet<IpAddr>,
-    /// Ports on which the agent receives; empty means any. Only for [`Finding::agent`].
+    /// Ports on which the agent receives; empty means any. Only for [`findings::Place::Agent`].
     pub ports: Vec<u16>,
     /// Pods by uid and address.
     pub pods: Arc<dyn PodSource>,
+    /// What is done about plaintext telemetry.
+    pub plaintext: PlaintextPolicy,
+    /// Where findings go, and how many of them.
+    pub findings: FindingsOutput,
+    /// The cluster's networks; see [`OriginExtension::cluster_cidrs`](crate::config::extensions::OriginExtension::cluster_cidrs).
+    pub cluster_cidrs: Vec<(IpAddr, u8)>,
+}
+
+impl Options {
+    /// The defaults: any port, observe.
+    pub fn new(cgroup: PathBuf, pods: Arc<dyn PodSource>) -> Self {
+        Self {
+            cgroup,
+            own_addresses: BTreeSet::new(),
+            ports: Vec::new(),
+            pods,
+            plaintext: PlaintextPolicy::default(),
+            findings: FindingsOutput::default(),
+            cluster_cidrs: Vec::new(),
+        }
+    }
 }
 
 /// The attached programs, and what they leave in sockets. Dropping it detaches them.
@@ -56,15 +78,15 @@ impl KernelOrigins {
     /// Loads the programs, attaches them, and proves with a loopback connection that they work. Before any OTLP
     /// listener listens, in a process that has `CAP_BPF` and `CAP_NET_ADMIN` and is in the cgroup itself; starts no thread, so that [`super::capabilities::drop_all`] can follow.
     pub fn attach(options: Options) -> Result<Self, OriginError> {
-        let Options { cgroup, own_addresses, ports, pods } = options;
+        let Options { cgroup, own_addresses, ports, pods, plaintext, findings, cluster_cidrs: _ } = options;
         let loader::Loaded { attached, origins } = loader::attach(cgroup)?;
         let mut attached = attached;
         let interfaces = own::of_interfaces().map_err(OriginError::Interfaces)?;
         let mut own = own_addresses;
         own.extend(interfaces);
         attached.set_own(&own)?;
-        let netns_cookie = selftest::netns_cookie(&origins)?;
-        attached.set_settings(abi::settings(netns_cookie))?;
+        let (netns_cookie, agent_tgid) = selftest::identity(&origins)?;
+        attached.set_settings(abi::settings(netns_cookie, agent_tgid, &ports, &plaintext, &findings))?;
         selftest::join(&origins)?;
         info!(cgroup = %attached.root.path.display(), own_addresses = own.len(), "kernel programs are attached");
         let resolver = Arc::new(Resolver::new(&attached.root, pods));

@@ -53,10 +53,12 @@ pub(super) fn start(config: &Config) -> Result<Origins> {
     let variables =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let options = Options {
-        cgroup: extension.cgroup.clone(),
         own_addresses: own::from_env(variables)?,
         ports: ports(config),
-        pods: Arc::clone(&pods),
+        plaintext: extension.plaintext.clone(),
+        findings: extension.findings.clone(),
+        cluster_cidrs: extension.cluster_cidrs.clone(),
+        ..Options::new(extension.cgroup.clone(), Arc::clone(&pods))
     };
     let kernel = match KernelOrigins::attach(options) {
         Ok(kernel) => Some(Arc::new(kernel)),

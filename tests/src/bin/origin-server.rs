@@ -26,7 +26,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use spanwarden::origin::{
     Evidence, Origin, OriginSource,
     bpf::{KernelOrigins, Options},
-    findings::Finding,
+    findings::{Finding, Kind},
     loader::own,
     pods::FilePods,
 };
@@ -42,10 +42,8 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [cgroup, pods, listen] = arguments.as_slice() else { bail!("arguments: CGROUP PODS-FILE LISTEN") };
     let origins = KernelOrigins::attach(Options {
-        cgroup: cgroup.into(),
         own_addresses: own::from_env(env::vars())?,
-        ports: Vec::new(),
-        pods: Arc::new(FilePods::open(Path::new(pods))?),
+        ..Options::new(cgroup.into(), Arc::new(FilePods::open(Path::new(pods))?))
     })?;
     let findings = Findings::default();
     let sink = findings.clone();
@@ -227,13 +225,32 @@ impl Findings {
 
 fn finding(finding: &Finding) -> Value {
     let origin = &finding.origin;
+    let tls_failure = match &finding.kind {
+        Kind::Plaintext => Value::Null,
+        Kind::Fallback(failure) => json!({
+            "kind": failure.kind.as_str(),
+            "detail": failure.kind.detail(),
+            "local": failure.local,
+            "destination": failure.destination,
+            "pid": failure.pid,
+            "weak": failure.weak,
+        }),
+    };
     json!({
-        "protocol": format!("{:?}", finding.protocol),
-        "proof": format!("{:?}", finding.proof),
+        "finding": finding.kind.as_str(),
+        "protocol": finding.protocol.as_str(),
+        "signal": finding.signal.as_str(),
+        "proof": finding.proof_word(),
+        "where": finding.place.as_str(),
         "local": finding.local,
         "remote": finding.remote,
         "destination": finding.destination,
-        "agent": finding.agent,
+        "pre_existing": finding.pre_existing,
+        "revised": finding.revised,
+        "tunnel": finding.tunnel,
+        "blocked": finding.blocked,
+        "not_enforced": finding.not_enforced,
+        "tls_failure": tls_failure,
         "evidence": origin.evidence.as_str(),
         "pod_uid": origin.pod_uid,
         "pod": origin.pod.as_ref().map(|pod| pod.name.clone()),

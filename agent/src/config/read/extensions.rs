@@ -1,10 +1,13 @@
 //! `extensions:`
 
+mod networks;
+mod plaintext;
+
 use std::path::PathBuf;
 
 use super::endpoint;
 use crate::config::{
-    extensions::{Extension, FindingsOutput, OriginExtension, PlaintextPolicy, Pods},
+    extensions::{Extension, FindingsOutput, OriginExtension, Pods},
     fields::Fields,
     yaml::Value,
 };
@@ -39,39 +42,41 @@ fn health_check(mut fields: Fields<'_>) -> Extension {
 }
 
 fn origin(mut fields: Fields<'_>) -> OriginExtension {
-    let cgroup = fields.located("cgroup");
-    if let Some(path) = &cgroup
-        && !path.value.starts_with('/')
-    {
-        fields
-            .error_at("cgroup", "must be an absolute path of a cgroup2 directory, such as `/sys/fs/cgroup`");
-    }
+    let cgroup = fields.absolute("cgroup", "/sys/fs/cgroup");
+    let required = fields.choice("evidence", &[("required", true), ("preferred", false)]).unwrap_or(true);
     OriginExtension {
-        cgroup: PathBuf::from(cgroup.map_or_else(|| "/sys/fs/cgroup".to_owned(), |path| path.value)),
-        required: fields.choice("evidence", &[("required", true), ("preferred", false)]).unwrap_or(true),
-        plaintext: plaintext(&mut fields),
-        findings: FindingsOutput::default(),
-        cluster_cidrs: Vec::new(),
-        pin_path: None,
+        cgroup: cgroup.unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup")),
+        required,
+        plaintext: plaintext::read(&mut fields, required),
+        findings: findings(&mut fields),
+        cluster_cidrs: networks::read(&mut fields, "cluster_cidrs"),
+        pin_path: fields.absolute("pin_path", "/sys/fs/bpf/spanwarden"),
         pods: pods(&mut fields),
     }
 }
 
-fn plaintext(fields: &mut Fields<'_>) -> PlaintextPolicy {
-    let not_built = "is known but not built yet; `observe` is";
-    match fields.get("plaintext") {
-        Some(node) if matches!(node.value, Value::Map(_)) => {
-            fields.error_at("plaintext", format!("a mapping with selectors {not_built}"));
+/// Events are throttled in the kernel, where a share is kept in thousandths.
+const MOST_PER_SECOND: u32 = 1_000_000;
+
+fn findings(fields: &mut Fields<'_>) -> FindingsOutput {
+    let mut output = FindingsOutput::default();
+    let Some(mut fields) = fields.table("findings") else { return output };
+    if let Some(file) = fields.located("file") {
+        if file.value.is_empty() || file.value.ends_with('/') {
+            fields
+                .report()
+                .error(&file.at, "must be the path of a file, such as `/var/log/spanwarden/findings.jsonl`");
         }
-        Some(_) => {
-            let words = [("observe", None), ("warn", Some("warn")), ("block", Some("block"))];
-            if let Some(Some(word)) = fields.choice("plaintext", &words) {
-                fields.error_at("plaintext", format!("`{word}` {not_built}"));
-            }
-        }
-        None => {}
+        output.file = Some(PathBuf::from(file.value));
     }
-    PlaintextPolicy::default()
+    for (key, field) in [("per_second", &mut output.per_second), ("burst", &mut output.burst)] {
+        let Some(number) = fields.unsigned::<u32>(key) else { continue };
+        if !(1..=MOST_PER_SECOND).contains(&number) {
+            fields.error_at(key, format!("must be between 1 and {MOST_PER_SECOND}, but this is {number}"));
+        }
+        *field = number;
+    }
+    output
 }
 
 fn pods(fields: &mut Fields<'_>) -> Option<Pods> {

@@ -2,9 +2,10 @@
 
 #![allow(unsafe_code)]
 
+use crate::config::extensions::{FindingsOutput, PlaintextPolicy};
 use aya::maps::{MapData, SkStorage};
 use spanwarden_ebpf::abi;
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 /// Socket storage with the origins.
 pub(in crate::origin) type Origins = SkStorage<MapData, Record>;
@@ -50,8 +51,32 @@ pub(in crate::origin) struct DenyKey(pub(in crate::origin) abi::DenyKey);
 // SAFETY: as for `Record`.
 unsafe impl aya::Pod for DenyKey {}
 
-pub(in crate::origin) fn settings(netns_cookie: u64) -> Settings {
-    Settings(abi::Settings { netns_cookie, ..abi::Settings::default() })
+/// What the programs are told. Ports beyond those that fit mean any port; nothing is hidden by that, for they
+/// only tell the agent from others on its own addresses.
+pub(in crate::origin) fn settings(
+    netns_cookie: u64,
+    agent_tgid: u32,
+    ports: &[u16],
+    plaintext: &PlaintextPolicy,
+    findings: &FindingsOutput,
+) -> Settings {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let mut settings = abi::Settings {
+        netns_cookie,
+        fallback_window_ns: nanos(plaintext.fallback_window),
+        deny_ns: nanos(plaintext.deny_for),
+        agent_tgid,
+        findings_per_second: findings.per_second,
+        findings_burst: findings.burst,
+        ..abi::Settings::default()
+    };
+    if ports.len() <= settings.ports.len() {
+        settings.port_count = ports.len() as u32;
+        for (slot, port) in settings.ports.iter_mut().zip(ports) {
+            *slot = u32::from(*port);
+        }
+    }
+    Settings(settings)
 }
 
 /// One event of the ring buffer. `None` when it has another size or version: then the programs are not ours.
@@ -102,6 +127,19 @@ mod tests {
             padded[..raw.len()].copy_from_slice(raw);
             assert_eq!(comm(&padded), *text);
         }
+    }
+
+    #[test]
+    fn the_programs_are_told_what_is_configured() {
+        let plaintext = PlaintextPolicy::default();
+        let findings = FindingsOutput { per_second: 7, burst: 9, ..FindingsOutput::default() };
+        let Settings(told) = settings(5, 6, &[4317, 4318], &plaintext, &findings);
+        assert_eq!((told.netns_cookie, told.agent_tgid), (5, 6));
+        assert_eq!((told.fallback_window_ns, told.deny_ns), (60_000_000_000, 30_000_000_000));
+        assert_eq!((told.findings_per_second, told.findings_burst), (7, 9));
+        assert_eq!((told.port_count, &told.ports[..3]), (2, &[4317, 4318, 0][..]));
+        let many: Vec<u16> = (1..10).collect();
+        assert_eq!(settings(5, 6, &many, &plaintext, &findings).0.port_count, 0, "any port");
     }
 
     #[test]

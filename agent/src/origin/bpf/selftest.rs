@@ -16,12 +16,12 @@ use std::{
 /// `SO_NETNS_COOKIE`, Linux 5.14; the same number on all architectures but SPARC.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// The cookie of this network namespace: from the kernel where it tells it, else from our own socket's origin
-/// record.
-pub(super) fn netns_cookie(origins: &Origins) -> Result<u64, OriginError> {
+/// The cookie of this network namespace, from the kernel where it tells it, else from our own socket's origin
+/// record; and this process's id in the initial pid namespace, which only the record has.
+pub(super) fn identity(origins: &Origins) -> Result<(u64, u32), OriginError> {
     let (client, _server) = connect_to_self().map_err(|e| no_loopback(&e))?;
     let record = own_record(origins, &client)?;
-    Ok(cookie_of(&client).unwrap_or(record.netns_cookie))
+    Ok((cookie_of(&client).unwrap_or(record.netns_cookie), record.tgid))
 }
 
 /// Checks the join with a connection of our own, once the settings hold the namespace's cookie.

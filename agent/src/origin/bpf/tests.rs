@@ -2,7 +2,10 @@
 //! Namespaces and NAT are the end-to-end suite's matter.
 
 use super::*;
-use crate::origin::{Evidence, Pod, capabilities, findings::Proof, findings::Protocol};
+use crate::origin::{
+    Evidence, Pod, capabilities,
+    findings::{Place, Proof, Protocol, Signal},
+};
 use std::{
     env, fs,
     io::{Read as _, Write as _},
@@ -109,13 +112,8 @@ impl PodSource for Pods {
 }
 
 fn attach(cgroup: &Path) -> KernelOrigins {
-    KernelOrigins::attach(Options {
-        cgroup: cgroup.join("watched"),
-        own_addresses: BTreeSet::new(),
-        ports: Vec::new(),
-        pods: Pods::one(),
-    })
-    .unwrap_or_else(|error| panic!("{error}"))
+    KernelOrigins::attach(Options::new(cgroup.join("watched"), Pods::one()))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// This test binary again, in `cgroup`: moves itself there, connects, sends `pieces` one write each (joined with
@@ -199,7 +197,12 @@ fn what_the_kernel_has_not_seen_is_none_and_a_foreign_destination_is_conflict() 
         drop(socket);
         let _ = child.wait();
         // The same network namespace under another cookie: loopback is no longer the agent's own.
-        origins.loaded.lock().unwrap().set_settings(abi::settings(1)).unwrap();
+        origins
+            .loaded
+            .lock()
+            .unwrap()
+            .set_settings(abi::settings(1, 0, &[], &PlaintextPolicy::default(), &FindingsOutput::default()))
+            .unwrap();
         let mut child = client(&inside, listener.local_addr().unwrap(), &[]);
         let (socket, peer) = listener.accept().unwrap();
         let origin = origins.origin(socket.as_fd(), peer);
@@ -214,12 +217,7 @@ fn what_the_kernel_has_not_seen_is_none_and_a_foreign_destination_is_conflict() 
 fn an_agent_outside_of_the_watched_cgroup_is_told_so() {
     in_cgroup("an_agent_outside_of_the_watched_cgroup_is_told_so", |cgroup| {
         enter(&child_of(cgroup, "elsewhere"));
-        let outcome = KernelOrigins::attach(Options {
-            cgroup: cgroup.join("watched"),
-            own_addresses: BTreeSet::new(),
-            ports: Vec::new(),
-            pods: Pods::one(),
-        });
+        let outcome = KernelOrigins::attach(Options::new(cgroup.join("watched"), Pods::one()));
         assert!(matches!(outcome, Err(OriginError::Outside)));
     });
 }
@@ -236,7 +234,7 @@ fn a_removed_cgroup_is_dead_evidence() {
 }
 
 /// Writes of a client, and what is found.
-type Row<'a> = (&'a [&'a [u8]], Option<(Protocol, Proof)>);
+type Row<'a> = (&'a [&'a [u8]], Option<(Protocol, Proof, Signal)>);
 
 #[test]
 fn plaintext_is_told_from_tls_and_all_is_read_without_capabilities() {
@@ -259,16 +257,19 @@ fn plaintext_is_told_from_tls_and_all_is_read_without_capabilities() {
         ]
         .concat();
         let table: &[Row<'_>] = &[
-            (&[b"POST /v1/traces HTTP/1.1\r\nHost: a\r\n\r\n"], Some((Protocol::Http1, Proof::Path))),
-            (&[b"PO", b"ST /otlp/v1", b"/traces", b" HTTP/1.1\r\n"], Some((Protocol::Http1, Proof::Path))),
-            (&[&long], Some((Protocol::Http1, Proof::Path))),
             (
-                &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
-                Some((Protocol::H2c, Proof::Preface { otlp_port: false })),
+                &[b"POST /v1/traces HTTP/1.1\r\nHost: a\r\n\r\n"],
+                Some((Protocol::Http1, Proof::Path, Signal::Traces)),
             ),
             (
+                &[b"PO", b"ST /otlp/v1", b"/traces", b" HTTP/1.1\r\n"],
+                Some((Protocol::Http1, Proof::Path, Signal::Traces)),
+            ),
+            (&[&long], Some((Protocol::Http1, Proof::Path, Signal::Traces))),
+            (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], Some((Protocol::H2c, Proof::Port, Signal::Unknown))),
+            (
                 &[b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n", &[0; 9]],
-                Some((Protocol::H2c, Proof::Preface { otlp_port: false })),
+                Some((Protocol::H2c, Proof::Port, Signal::Unknown)),
             ),
             (&[&[0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3], b"POST /v1/traces HTTP/1.1\r\n"], None),
             (&[b"POST /v1/metrics HTTP/1.1\r\n"], None),
@@ -286,13 +287,17 @@ fn plaintext_is_told_from_tls_and_all_is_read_without_capabilities() {
                 }
                 drop(socket);
                 child.wait().unwrap();
-                let Some((protocol, proof)) = expected else { continue };
+                let Some((protocol, proof, signal)) = expected else { continue };
                 let finding =
                     found.recv_timeout(WAIT).unwrap_or_else(|_| panic!("no finding for {pieces:?}"));
-                assert_eq!((finding.protocol, finding.proof), (*protocol, *proof));
+                assert_eq!((finding.protocol, finding.proof, finding.signal), (*protocol, *proof, *signal));
                 assert_eq!((finding.local, finding.remote, finding.destination), (peer, to, to));
                 assert_eq!(finding.origin.pod.as_ref().unwrap().name, "shop");
-                assert!(finding.agent, "a loopback destination in the agent's own namespace");
+                assert_eq!(
+                    finding.place,
+                    Place::Agent,
+                    "a loopback destination in the agent's own namespace"
+                );
             }
         }
         drain_and_compare(&origins, &found, table.len() as u64);
@@ -352,12 +357,7 @@ fn what_the_ring_buffer_cannot_take_is_counted() {
 fn missing_capabilities_are_named() {
     in_cgroup("missing_capabilities_are_named", |cgroup| {
         capabilities::drop_of_this_thread(false).unwrap();
-        let outcome = KernelOrigins::attach(Options {
-            cgroup: cgroup.join("watched"),
-            own_addresses: BTreeSet::new(),
-            ports: Vec::new(),
-            pods: Pods::one(),
-        });
+        let outcome = KernelOrigins::attach(Options::new(cgroup.join("watched"), Pods::one()));
         let Err(error) = outcome else { panic!("attached without a capability") };
         assert!(matches!(&error, OriginError::Capabilities { .. }), "{error}");
         assert!(error.to_string().contains("BPF and NET_ADMIN"), "{error}");
@@ -399,12 +399,7 @@ fn attach_exclusively(cgroup: &Path) {
 fn a_program_that_tolerates_no_other_is_named_as_the_cause() {
     in_cgroup("a_program_that_tolerates_no_other_is_named_as_the_cause", |cgroup| {
         attach_exclusively(&cgroup.join("watched"));
-        let outcome = KernelOrigins::attach(Options {
-            cgroup: cgroup.join("watched"),
-            own_addresses: BTreeSet::new(),
-            ports: Vec::new(),
-            pods: Pods::one(),
-        });
+        let outcome = KernelOrigins::attach(Options::new(cgroup.join("watched"), Pods::one()));
         let Err(error) = outcome else { panic!("attached beside an exclusive program") };
         assert!(matches!(&error, OriginError::ForeignProgram { .. }), "{error}");
     });

@@ -58,6 +58,7 @@ fn pod(item: &Value) -> Result<ListedPod, &'static str> {
         namespace: needed("namespace", "metadata.namespace")?,
         node: text(item, &["spec", "nodeName"]).map(str::to_owned),
         deployment: deployment(item, &labels),
+        host_network,
         ips: addresses(item),
         containers: containers(item),
         labels,

@@ -76,7 +76,7 @@ fn wrong_origins(evidence: &Evidence) -> Vec<String> {
         }
     }
     let inventory = &evidence.uids["inventory"];
-    let is_fallback = |f: &&Value| f["agent"] == false && text(&f["k8s.pod.uid"]) == *inventory;
+    let is_fallback = |f: &&Value| f["where"] != "agent" && text(&f["k8s.pod.uid"]) == *inventory;
     match evidence.findings.iter().filter(is_fallback).count() {
         1 => {}
         other => wrong.push(format!("{other} plaintext findings for the pod that fell back, instead of 1")),
@@ -135,7 +135,7 @@ fn print_forgery(evidence: &Evidence) {
 fn print_findings(evidence: &Evidence) {
     heading("Telemetry that leaves in plaintext (kernel, any destination, any port)");
     let (own, others): (Vec<&Value>, Vec<&Value>) =
-        evidence.findings.iter().partition(|f| f["agent"] == true);
+        evidence.findings.iter().partition(|f| f["where"] == "agent");
     for f in others {
         println!(
             "  {}/{}, process {} ({}): {} from {} to {}, proof: {}",
@@ -146,7 +146,7 @@ fn print_findings(evidence: &Evidence) {
             text(&f["protocol"]),
             text(&f["local"]),
             text(&f["remote"]),
-            text(&f["evidence"]),
+            text(&f["proof"]),
         );
     }
     println!(

@@ -1,0 +1,184 @@
+//! The thread that reads the ring buffer, counts, and keeps what the kernel knows of addresses up to date.
+
+use super::{Context, Finding};
+use crate::{
+    origin::{
+        bpf::{Counters, abi},
+        loader::{ConsumerSide, own},
+    },
+    telemetry::metrics::{self, counter},
+};
+use nix::poll::{PollFd, PollFlags, poll};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    os::fd::AsFd as _,
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tracing::warn;
+
+static FINDINGS: LazyLock<metrics::Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_plaintext_findings",
+        "Connections that carry telemetry without TLS, by protocol and the sender's namespace.",
+        &["protocol", "namespace"],
+    )
+});
+static UNREADABLE: LazyLock<metrics::Counters> = LazyLock::new(|| {
+    counter("spanwarden_bpf_events_refused", "Events of the kernel programs that were refused.", &["cause"])
+});
+
+/// Longest wait of the reading thread, and so the longest that stopping it and refreshing counters takes.
+const TICK_MS: u16 = 200;
+/// How often the addresses of the interfaces are read again.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// The thread that reads the ring buffer.
+pub(in crate::origin) struct Consumer {
+    stop: Arc<AtomicBool>,
+    counters: Arc<Mutex<Counters>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Consumer {
+    pub(in crate::origin) fn start(
+        side: ConsumerSide,
+        context: Context,
+        then: impl Fn(Finding) + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let counters = Arc::new(Mutex::new(Counters::default()));
+        let mut reader = Reader {
+            side,
+            context,
+            stop: Arc::clone(&stop),
+            counters: Arc::clone(&counters),
+            read: 0,
+            interfaces: own::of_interfaces().unwrap_or_default(),
+        };
+        let thread =
+            thread::Builder::new().name("origin-findings".to_owned()).spawn(move || reader.run(&then))?;
+        Ok(Self { stop, counters, thread: Some(thread) })
+    }
+
+    pub(in crate::origin) fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    pub(in crate::origin) fn counters(&self) -> Counters {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been seen as `is_running() == false`.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Reader {
+    side: ConsumerSide,
+    context: Context,
+    stop: Arc<AtomicBool>,
+    counters: Arc<Mutex<Counters>>,
+    read: u64,
+    interfaces: BTreeSet<IpAddr>,
+}
+
+impl Reader {
+    fn run(&mut self, then: &dyn Fn(Finding)) {
+        let mut refreshed = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            let ring = self.side.findings.as_fd();
+            // An error is an interrupted wait; the ring is read either way.
+            let _ = poll(&mut [PollFd::new(ring, PollFlags::POLLIN)], TICK_MS);
+            self.drain(then);
+            self.publish();
+            if refreshed.elapsed() >= REFRESH {
+                refreshed = Instant::now();
+                self.refresh_addresses();
+            }
+        }
+        self.drain(then);
+        self.publish();
+    }
+
+    fn drain(&mut self, then: &dyn Fn(Finding)) {
+        while let Some(item) = self.side.findings.next() {
+            self.read += 1;
+            let event = abi::finding(&item);
+            drop(item);
+            if let Some(finding) = event.and_then(|event| self.context.finding(&event)) {
+                report(&finding);
+                then(finding);
+            } else {
+                UNREADABLE.with_label_values(&["shape"]).inc();
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let Ok(now) = Counters::load(&self.side.counters, self.read) else {
+            UNREADABLE.with_label_values(&["counters"]).inc();
+            return;
+        };
+        let mut last = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        now.publish_since(&last);
+        *last = now;
+    }
+
+    /// Interfaces come and go; addresses that were configured stay.
+    fn refresh_addresses(&mut self) {
+        let Ok(now) = own::of_interfaces() else { return };
+        if now == self.interfaces {
+            return;
+        }
+        let mut own = self.context.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let configured = own.difference(&self.interfaces).copied();
+        let after: BTreeSet<IpAddr> = configured.chain(now.iter().copied()).collect();
+        match self.side.own.update(&own, &after) {
+            Ok(()) => {
+                *own = after;
+                self.interfaces = now;
+            }
+            Err(error) => warn!(%error, "new addresses of this node do not count as the agent's own"),
+        }
+    }
+}
+
+/// Counts and logs a finding.
+fn report(finding: &Finding) {
+    let Finding { origin, local, remote, destination, protocol, socket_cookie, .. } = finding;
+    let pod = origin.pod.as_deref();
+    let namespace = pod.map_or("", |pod| pod.namespace.as_str());
+    FINDINGS.with_label_values(&[protocol.as_str(), namespace]).inc();
+    let process = origin.process.as_ref();
+    warn!(
+        protocol = protocol.as_str(),
+        finding = finding.kind.as_str(),
+        signal = finding.signal.as_str(),
+        proof = finding.proof_word(),
+        r#where = finding.place.as_str(),
+        %destination,
+        %remote,
+        %local,
+        connection = socket_cookie,
+        k8s.namespace.name = namespace,
+        k8s.pod.name = pod.map_or("", |pod| pod.name.as_str()),
+        k8s.pod.uid = origin.pod_uid.as_deref().unwrap_or_default(),
+        container.id = origin.container_id.as_deref().unwrap_or_default(),
+        process.pid = process.map_or(0, |process| process.pid),
+        process.comm = process.map_or("", |process| process.comm.as_str()),
+        "telemetry leaves in plaintext"
+    );
+}

@@ -1,0 +1,163 @@
+//! From the kernel's event to a [`Finding`].
+
+use super::{Finding, Kind, Place, PlaintextMode, Proof, Protocol, Signal, TlsFailure, TlsFailureKind};
+use crate::origin::{Origin, join::Resolver, loader::own};
+use nix::time::{ClockId, clock_gettime};
+use spanwarden_ebpf::abi as kernel;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+/// What turns an event into a [`Finding`].
+pub(in crate::origin) struct Context {
+    pub(in crate::origin) resolver: Arc<Resolver>,
+    pub(in crate::origin) own: Arc<Mutex<BTreeSet<IpAddr>>>,
+    pub(in crate::origin) ports: Vec<u16>,
+    pub(in crate::origin) netns_cookie: u64,
+}
+
+impl Context {
+    /// `None` for an event that says what no program of ours says.
+    pub(super) fn finding(&self, event: &kernel::Finding) -> Option<Finding> {
+        let local = at(event.local, event.local_port)?;
+        let destination = at(event.origin.destination, event.origin.destination_port)?;
+        let flag = |bit: u32| event.flags & bit != 0;
+        let origin = self.resolver.kernel(&event.origin, local);
+        Some(Finding {
+            time: wall_clock(event.boot_ns),
+            kind: kind(event)?,
+            place: self.place(event, destination, &origin)?,
+            origin: Arc::new(origin),
+            local,
+            remote: at(event.remote, event.remote_port)?,
+            destination,
+            protocol: protocol(event.protocol)?,
+            signal: signal(event.signal)?,
+            proof: proof(event.proof)?,
+            pre_existing: flag(kernel::FLAG_PRE_EXISTING),
+            revised: flag(kernel::FLAG_REVISED),
+            tunnel: flag(kernel::FLAG_TUNNEL),
+            blocked: flag(kernel::FLAG_BLOCKED),
+            not_enforced: flag(kernel::FLAG_NOT_ENFORCED),
+            mode: mode(event.mode)?,
+            netns_cookie: event.origin.netns_cookie,
+            socket_cookie: event.origin.socket_cookie,
+        })
+    }
+
+    /// What the kernel says, but for loopback: there it does not know whose namespace that is.
+    fn place(&self, event: &kernel::Finding, destination: SocketAddr, origin: &Origin) -> Option<Place> {
+        let place = match event.place {
+            kernel::PLACE_POD => Place::Pod,
+            kernel::PLACE_AGENT => Place::Agent,
+            kernel::PLACE_NODE => Place::Node,
+            kernel::PLACE_CLUSTER => Place::Cluster,
+            kernel::PLACE_OUTSIDE => Place::Outside,
+            _ => return None,
+        };
+        if self.is_agent(destination, event.origin.netns_cookie) {
+            return Some(Place::Agent);
+        }
+        let on_host = match &origin.pod {
+            Some(pod) => pod.host_network,
+            None => origin.pod_uid.is_none() && origin.container_id.is_none(),
+        };
+        Some(if place == Place::Pod && on_host { Place::Node } else { place })
+    }
+
+    /// As the kernel side decides it, and for loopback too.
+    fn is_agent(&self, destination: SocketAddr, netns_cookie: u64) -> bool {
+        let ip = destination.ip();
+        let ours = if ip.is_loopback() || ip.is_unspecified() {
+            self.netns_cookie != 0 && self.netns_cookie == netns_cookie
+        } else {
+            self.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&ip)
+        };
+        ours && (self.ports.is_empty() || self.ports.contains(&destination.port()))
+    }
+}
+
+fn at(address: [u8; 16], port: u32) -> Option<SocketAddr> {
+    Some(SocketAddr::new(own::from_bytes(address), port.try_into().ok()?))
+}
+
+fn kind(event: &kernel::Finding) -> Option<Kind> {
+    match event.kind {
+        kernel::KIND_PLAINTEXT => Some(Kind::Plaintext),
+        kernel::KIND_FALLBACK => Some(Kind::Fallback(tls_failure(event)?)),
+        _ => None,
+    }
+}
+
+fn tls_failure(event: &kernel::Finding) -> Option<TlsFailure> {
+    let tls = &event.tls;
+    let alert = u8::try_from(tls.detail).ok();
+    let kind = match tls.kind {
+        kernel::TLS_ALERT_RECEIVED => TlsFailureKind::AlertReceived(alert?),
+        kernel::TLS_ALERT_SENT => TlsFailureKind::AlertSent(alert?),
+        kernel::TLS_PLAINTEXT_ANSWER => TlsFailureKind::PlaintextAnswer,
+        kernel::TLS_CLOSED => TlsFailureKind::Closed,
+        kernel::TLS_RESET => TlsFailureKind::Reset,
+        kernel::TLS_REFUSED => TlsFailureKind::Refused,
+        kernel::TLS_NO_ANSWER => TlsFailureKind::NoAnswer,
+        _ => return None,
+    };
+    Some(TlsFailure {
+        time: wall_clock(tls.boot_ns),
+        before: Duration::from_nanos(event.boot_ns.saturating_sub(tls.boot_ns)),
+        kind,
+        local: at(tls.local, tls.local_port)?,
+        destination: at(tls.destination, tls.destination_port)?,
+        pid: tls.tgid,
+        socket_cookie: tls.socket_cookie,
+        weak: tls.weak != 0,
+    })
+}
+
+fn protocol(code: u32) -> Option<Protocol> {
+    match code {
+        kernel::PROTOCOL_HTTP1 => Some(Protocol::Http1),
+        kernel::PROTOCOL_H2C => Some(Protocol::H2c),
+        _ => None,
+    }
+}
+
+fn signal(code: u32) -> Option<Signal> {
+    match code {
+        kernel::SIGNAL_UNKNOWN => Some(Signal::Unknown),
+        kernel::SIGNAL_TRACES => Some(Signal::Traces),
+        kernel::SIGNAL_METRICS => Some(Signal::Metrics),
+        kernel::SIGNAL_LOGS => Some(Signal::Logs),
+        kernel::SIGNAL_PROFILES => Some(Signal::Profiles),
+        _ => None,
+    }
+}
+
+fn proof(code: u32) -> Option<Proof> {
+    match code {
+        kernel::PROOF_PATH => Some(Proof::Path),
+        kernel::PROOF_GRPC => Some(Proof::Grpc),
+        kernel::PROOF_PORT => Some(Proof::Port),
+        _ => None,
+    }
+}
+
+fn mode(code: u32) -> Option<PlaintextMode> {
+    match code {
+        kernel::MODE_OBSERVE => Some(PlaintextMode::Observe),
+        kernel::MODE_WARN => Some(PlaintextMode::Warn),
+        kernel::MODE_BLOCK => Some(PlaintextMode::Block),
+        _ => None,
+    }
+}
+
+/// Nanoseconds since boot as a time of day.
+fn wall_clock(boot_ns: u64) -> SystemTime {
+    let now = SystemTime::now();
+    let Ok(boot) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return now };
+    let age = Duration::from(boot).saturating_sub(Duration::from_nanos(boot_ns));
+    now.checked_sub(age).unwrap_or(now)
+}
