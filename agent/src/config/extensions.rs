@@ -82,6 +82,19 @@ impl Default for PlaintextPolicy {
     }
 }
 
+impl PlaintextPolicy {
+    /// Whether any mode is [`PlaintextMode::Block`]: without one nothing has to be enforced.
+    pub fn blocks(&self) -> bool {
+        self.mode == PlaintextMode::Block || self.rules.iter().any(|rule| rule.mode == PlaintextMode::Block)
+    }
+
+    /// Whether pods are told apart by what only a pod source knows.
+    pub fn needs_pods(&self) -> bool {
+        let all = PodSelector::default();
+        self.rules.iter().map(|rule| &rule.pods).chain(&self.exclude).any(|pods| *pods != all)
+    }
+}
+
 /// One of `plaintext.rules`.
 #[derive(Clone, Debug)]
 pub struct PlaintextRule {

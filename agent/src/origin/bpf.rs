@@ -66,6 +66,8 @@ pub struct KernelOrigins {
     origins: abi::Origins,
     resolver: Arc<Resolver>,
     own: Arc<Mutex<BTreeSet<IpAddr>>>,
+    cluster_cidrs: Vec<(IpAddr, u8)>,
+    plaintext: PlaintextPolicy,
     ports: Vec<u16>,
     netns_cookie: u64,
     /// The last look-up was refused for another reason than that there is no record.
@@ -78,15 +80,17 @@ impl KernelOrigins {
     /// Loads the programs, attaches them, and proves with a loopback connection that they work. Before any OTLP
     /// listener listens, in a process that has `CAP_BPF` and `CAP_NET_ADMIN` and is in the cgroup itself; starts no thread, so that [`super::capabilities::drop_all`] can follow.
     pub fn attach(options: Options) -> Result<Self, OriginError> {
-        let Options { cgroup, own_addresses, ports, pods, plaintext, findings, cluster_cidrs: _ } = options;
+        let Options { cgroup, own_addresses, ports, pods, plaintext, findings: output, cluster_cidrs } =
+            options;
         let loader::Loaded { attached, origins } = loader::attach(cgroup)?;
         let mut attached = attached;
         let interfaces = own::of_interfaces().map_err(OriginError::Interfaces)?;
         let mut own = own_addresses;
         own.extend(interfaces);
         attached.set_own(&own)?;
+        attached.set_places(&findings::places::table(&own, &cluster_cidrs))?;
         let (netns_cookie, agent_tgid) = selftest::identity(&origins)?;
-        attached.set_settings(abi::settings(netns_cookie, agent_tgid, &ports, &plaintext, &findings))?;
+        attached.set_settings(abi::settings(netns_cookie, agent_tgid, &ports, &plaintext, &output))?;
         selftest::join(&origins)?;
         info!(cgroup = %attached.root.path.display(), own_addresses = own.len(), "kernel programs are attached");
         let resolver = Arc::new(Resolver::new(&attached.root, pods));
@@ -95,6 +99,8 @@ impl KernelOrigins {
             origins,
             resolver,
             own: Arc::new(Mutex::new(own)),
+            cluster_cidrs,
+            plaintext,
             ports,
             netns_cookie,
             refused: AtomicBool::new(false),
@@ -112,6 +118,8 @@ impl KernelOrigins {
         let context = findings::Context {
             resolver: Arc::clone(&self.resolver),
             own: Arc::clone(&self.own),
+            cluster_cidrs: self.cluster_cidrs.clone(),
+            plaintext: self.plaintext.clone(),
             ports: self.ports.clone(),
             netns_cookie: self.netns_cookie,
         };

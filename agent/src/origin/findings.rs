@@ -5,6 +5,8 @@
 
 mod consumer;
 mod convert;
+pub(super) mod places;
+mod policy;
 
 pub(super) use consumer::Consumer;
 pub(super) use convert::Context;

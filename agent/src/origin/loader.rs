@@ -19,7 +19,11 @@ pub(super) use error::chain;
 use link::Attachment;
 pub(super) use maps::{ConsumerSide, EnforceSide};
 
-use super::{bpf::abi, capabilities};
+use super::{
+    bpf::abi,
+    capabilities,
+    findings::places::{self, Places},
+};
 use aya::{
     EbpfError, EbpfLoader,
     maps::{Array, MapData, SkStorage},
@@ -53,6 +57,13 @@ impl Attached {
     pub(super) fn set_own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), OriginError> {
         match &mut self.consumer {
             Some(side) => side.own.update(&BTreeSet::new(), addresses),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn set_places(&mut self, places: &Places) -> Result<(), OriginError> {
+        match &mut self.consumer {
+            Some(side) => places::apply(&mut side.places, places),
             None => Ok(()),
         }
     }

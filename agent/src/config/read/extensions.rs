@@ -43,15 +43,23 @@ fn health_check(mut fields: Fields<'_>) -> Extension {
 
 fn origin(mut fields: Fields<'_>) -> OriginExtension {
     let cgroup = fields.absolute("cgroup", "/sys/fs/cgroup");
+    let pods = pods(&mut fields);
     let required = fields.choice("evidence", &[("required", true), ("preferred", false)]).unwrap_or(true);
+    let plaintext = plaintext::read(&mut fields, required);
+    if plaintext.needs_pods() && fields.get("pods").is_none() {
+        fields.error_at(
+            "plaintext",
+            "`rules` and `exclude` select by namespaces and labels, which only `pods` tells: add `pods: {file: pods.yaml}`",
+        );
+    }
     OriginExtension {
         cgroup: cgroup.unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup")),
         required,
-        plaintext: plaintext::read(&mut fields, required),
+        plaintext,
         findings: findings(&mut fields),
         cluster_cidrs: networks::read(&mut fields, "cluster_cidrs"),
         pin_path: fields.absolute("pin_path", "/sys/fs/bpf/spanwarden"),
-        pods: pods(&mut fields),
+        pods,
     }
 }
 

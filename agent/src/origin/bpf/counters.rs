@@ -10,24 +10,35 @@ use std::sync::LazyLock;
 static EVENTS: LazyLock<metrics::Counters> = LazyLock::new(|| {
     counter(
         "spanwarden_bpf_events",
-        "Findings by fate: seen in the kernel, delivered to the ring buffer, lost because it was full, read. \
-         At rest seen = delivered + full and delivered = read.",
+        "Findings by fate: seen in the kernel, delivered to the ring buffer, lost because it was full, throttled \
+         because their pod had more than its share, read. At rest seen = delivered + full + throttled, and \
+         delivered = read.",
         &["outcome"],
     )
 });
 static SOCKETS: LazyLock<metrics::Counters> = LazyLock::new(|| {
     counter("spanwarden_bpf_sockets", "Sockets by what the kernel programs saw of them.", &["event"])
 });
+static ENFORCEMENT: LazyLock<metrics::Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_bpf_enforcement",
+        "What the kernel programs stopped: connections blocked, packets of them dropped, connects denied; and \
+         connections that the policy blocks and that passed (not_enforced).",
+        &["outcome"],
+    )
+});
 
 /// Sums over all CPUs since the programs were attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Findings made in the kernel: `delivered + full` at rest.
+    /// Findings made in the kernel: `delivered + full + throttled` at rest.
     pub seen: u64,
     /// Findings in the ring buffer.
     pub delivered: u64,
     /// Findings lost because the ring buffer was full.
     pub full: u64,
+    /// Findings not delivered because their pod had more than its share.
+    pub throttled: u64,
     /// Findings that user space has read: `delivered` at rest.
     pub read: u64,
     /// Stream sockets seen at `connect`.
@@ -44,6 +55,18 @@ pub struct Counters {
     pub foreign: u64,
     /// Connections that could not be read.
     pub unreadable: u64,
+    /// TLS connections that failed.
+    pub tls_failed: u64,
+    /// Connections older than the programs that were looked at.
+    pub pre_existing: u64,
+    /// Connections blocked.
+    pub blocked: u64,
+    /// Packets dropped of those.
+    pub dropped: u64,
+    /// `connect` calls denied.
+    pub denied: u64,
+    /// Connections that the policy blocks and that passed.
+    pub not_enforced: u64,
 }
 
 impl Counters {
@@ -54,6 +77,7 @@ impl Counters {
             seen: sum(index::SEEN)?,
             delivered: sum(index::DELIVERED)?,
             full: sum(index::FULL)?,
+            throttled: sum(index::THROTTLED)?,
             read,
             connects: sum(index::CONNECTS)?,
             joined: sum(index::JOINED)?,
@@ -62,31 +86,37 @@ impl Counters {
             tls: sum(index::TLS)?,
             foreign: sum(index::FOREIGN)?,
             unreadable: sum(index::UNREADABLE)?,
+            tls_failed: sum(index::TLS_FAILED)?,
+            pre_existing: sum(index::PRE_EXISTING)?,
+            blocked: sum(index::BLOCKED)?,
+            dropped: sum(index::DROPPED)?,
+            denied: sum(index::DENIED)?,
+            not_enforced: sum(index::NOT_ENFORCED)?,
         })
     }
 
     /// Adds what was counted since `before` to the metrics.
     pub(in crate::origin) fn publish_since(&self, before: &Self) {
-        let events = [
-            ("seen", self.seen, before.seen),
-            ("delivered", self.delivered, before.delivered),
-            ("full", self.full, before.full),
-            ("read", self.read, before.read),
-        ];
-        for (outcome, now, then) in events {
-            EVENTS.with_label_values(&[outcome]).inc_by(now.saturating_sub(then));
-        }
-        let sockets = [
-            ("connect", self.connects, before.connects),
-            ("joined", self.joined, before.joined),
-            ("conflict", self.conflict, before.conflict),
-            ("store_failed", self.store_failed, before.store_failed),
-            ("tls", self.tls, before.tls),
-            ("foreign", self.foreign, before.foreign),
-            ("unreadable", self.unreadable, before.unreadable),
-        ];
-        for (event, now, then) in sockets {
-            SOCKETS.with_label_values(&[event]).inc_by(now.saturating_sub(then));
-        }
+        let add = |family: &metrics::Counters, label: &str, now: u64, then: u64| {
+            family.with_label_values(&[label]).inc_by(now.saturating_sub(then));
+        };
+        add(&EVENTS, "seen", self.seen, before.seen);
+        add(&EVENTS, "delivered", self.delivered, before.delivered);
+        add(&EVENTS, "full", self.full, before.full);
+        add(&EVENTS, "throttled", self.throttled, before.throttled);
+        add(&EVENTS, "read", self.read, before.read);
+        add(&SOCKETS, "connect", self.connects, before.connects);
+        add(&SOCKETS, "joined", self.joined, before.joined);
+        add(&SOCKETS, "conflict", self.conflict, before.conflict);
+        add(&SOCKETS, "store_failed", self.store_failed, before.store_failed);
+        add(&SOCKETS, "tls", self.tls, before.tls);
+        add(&SOCKETS, "tls_failed", self.tls_failed, before.tls_failed);
+        add(&SOCKETS, "pre_existing", self.pre_existing, before.pre_existing);
+        add(&SOCKETS, "foreign", self.foreign, before.foreign);
+        add(&SOCKETS, "unreadable", self.unreadable, before.unreadable);
+        add(&ENFORCEMENT, "blocked", self.blocked, before.blocked);
+        add(&ENFORCEMENT, "dropped", self.dropped, before.dropped);
+        add(&ENFORCEMENT, "denied", self.denied, before.denied);
+        add(&ENFORCEMENT, "not_enforced", self.not_enforced, before.not_enforced);
     }
 }

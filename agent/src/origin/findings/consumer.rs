@@ -1,6 +1,6 @@
 //! The thread that reads the ring buffer, counts, and keeps what the kernel knows of addresses up to date.
 
-use super::{Context, Finding};
+use super::{Context, Finding, places};
 use crate::{
     origin::{
         bpf::{Counters, abi},
@@ -148,8 +148,13 @@ impl Reader {
         let after: BTreeSet<IpAddr> = configured.chain(now.iter().copied()).collect();
         match self.side.own.update(&own, &after) {
             Ok(()) => {
+                let places = places::table(&after, &self.context.cluster_cidrs);
                 *own = after;
                 self.interfaces = now;
+                drop(own);
+                if let Err(error) = places::apply(&mut self.side.places, &places) {
+                    warn!(%error, "findings towards new addresses of this node do not say `node`");
+                }
             }
             Err(error) => warn!(%error, "new addresses of this node do not count as the agent's own"),
         }

@@ -1,7 +1,10 @@
 //! From the kernel's event to a [`Finding`].
 
 use super::{Finding, Kind, Place, PlaintextMode, Proof, Protocol, Signal, TlsFailure, TlsFailureKind};
-use crate::origin::{Origin, join::Resolver, loader::own};
+use crate::{
+    config::extensions::PlaintextPolicy,
+    origin::{Origin, join::Resolver, loader::own},
+};
 use nix::time::{ClockId, clock_gettime};
 use spanwarden_ebpf::abi as kernel;
 use std::{
@@ -15,6 +18,8 @@ use std::{
 pub(in crate::origin) struct Context {
     pub(in crate::origin) resolver: Arc<Resolver>,
     pub(in crate::origin) own: Arc<Mutex<BTreeSet<IpAddr>>>,
+    pub(in crate::origin) cluster_cidrs: Vec<(IpAddr, u8)>,
+    pub(in crate::origin) plaintext: PlaintextPolicy,
     pub(in crate::origin) ports: Vec<u16>,
     pub(in crate::origin) netns_cookie: u64,
 }
@@ -26,10 +31,14 @@ impl Context {
         let destination = at(event.origin.destination, event.origin.destination_port)?;
         let flag = |bit: u32| event.flags & bit != 0;
         let origin = self.resolver.kernel(&event.origin, local);
+        let told = place(event.place)?;
+        let place = self.refined(told, destination, event.origin.netns_cookie, &origin);
+        let mode = if place == told { mode(event.mode)? } else { self.mode(place, &origin) };
         Some(Finding {
             time: wall_clock(event.boot_ns),
             kind: kind(event)?,
-            place: self.place(event, destination, &origin)?,
+            place,
+            mode,
             origin: Arc::new(origin),
             local,
             remote: at(event.remote, event.remote_port)?,
@@ -42,30 +51,30 @@ impl Context {
             tunnel: flag(kernel::FLAG_TUNNEL),
             blocked: flag(kernel::FLAG_BLOCKED),
             not_enforced: flag(kernel::FLAG_NOT_ENFORCED),
-            mode: mode(event.mode)?,
             netns_cookie: event.origin.netns_cookie,
             socket_cookie: event.origin.socket_cookie,
         })
     }
 
     /// What the kernel says, but for loopback: there it does not know whose namespace that is.
-    fn place(&self, event: &kernel::Finding, destination: SocketAddr, origin: &Origin) -> Option<Place> {
-        let place = match event.place {
-            kernel::PLACE_POD => Place::Pod,
-            kernel::PLACE_AGENT => Place::Agent,
-            kernel::PLACE_NODE => Place::Node,
-            kernel::PLACE_CLUSTER => Place::Cluster,
-            kernel::PLACE_OUTSIDE => Place::Outside,
-            _ => return None,
-        };
-        if self.is_agent(destination, event.origin.netns_cookie) {
-            return Some(Place::Agent);
+    fn refined(&self, told: Place, destination: SocketAddr, netns_cookie: u64, origin: &Origin) -> Place {
+        if self.is_agent(destination, netns_cookie) {
+            return Place::Agent;
         }
         let on_host = match &origin.pod {
             Some(pod) => pod.host_network,
             None => origin.pod_uid.is_none() && origin.container_id.is_none(),
         };
-        Some(if place == Place::Pod && on_host { Place::Node } else { place })
+        if told == Place::Pod && on_host { Place::Node } else { told }
+    }
+
+    /// The mode where the kernel could not tell the place. It did not block, so the policy's `block` is a warning.
+    fn mode(&self, place: Place, origin: &Origin) -> PlaintextMode {
+        let mode = match &origin.pod {
+            Some(pod) if self.plaintext.places.contains(&place) => self.plaintext.mode_of(pod),
+            _ => PlaintextMode::Observe,
+        };
+        mode.min(PlaintextMode::Warn)
     }
 
     /// As the kernel side decides it, and for loopback too.
@@ -82,6 +91,17 @@ impl Context {
 
 fn at(address: [u8; 16], port: u32) -> Option<SocketAddr> {
     Some(SocketAddr::new(own::from_bytes(address), port.try_into().ok()?))
+}
+
+fn place(code: u32) -> Option<Place> {
+    match code {
+        kernel::PLACE_POD => Some(Place::Pod),
+        kernel::PLACE_AGENT => Some(Place::Agent),
+        kernel::PLACE_NODE => Some(Place::Node),
+        kernel::PLACE_CLUSTER => Some(Place::Cluster),
+        kernel::PLACE_OUTSIDE => Some(Place::Outside),
+        _ => None,
+    }
 }
 
 fn kind(event: &kernel::Finding) -> Option<Kind> {
