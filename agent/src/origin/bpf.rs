@@ -43,10 +43,13 @@ pub struct Options {
     pub findings: FindingsOutput,
     /// The cluster's networks; see [`OriginExtension::cluster_cidrs`](crate::config::extensions::OriginExtension::cluster_cidrs).
     pub cluster_cidrs: Vec<(IpAddr, u8)>,
+    /// A directory on a bpffs where programs, links and maps are pinned, so that they outlive this process;
+    /// without one they end with it.
+    pub pin: Option<PathBuf>,
 }
 
 impl Options {
-    /// The defaults: any port, observe.
+    /// The defaults: any port, observe, not pinned.
     pub fn new(cgroup: PathBuf, pods: Arc<dyn PodSource>) -> Self {
         Self {
             cgroup,
@@ -56,11 +59,12 @@ impl Options {
             plaintext: PlaintextPolicy::default(),
             findings: FindingsOutput::default(),
             cluster_cidrs: Vec::new(),
+            pin: None,
         }
     }
 }
 
-/// The attached programs, and what they leave in sockets. Dropping it detaches them.
+/// The attached programs, and what they leave in sockets. Dropping it detaches what is not pinned.
 pub struct KernelOrigins {
     loaded: Mutex<loader::Attached>,
     origins: abi::Origins,
@@ -80,18 +84,16 @@ impl KernelOrigins {
     /// Loads the programs, attaches them, and proves with a loopback connection that they work. Before any OTLP
     /// listener listens, in a process that has `CAP_BPF` and `CAP_NET_ADMIN` and is in the cgroup itself; starts no thread, so that [`super::capabilities::drop_all`] can follow.
     pub fn attach(options: Options) -> Result<Self, OriginError> {
-        let Options { cgroup, own_addresses, ports, pods, plaintext, findings: output, cluster_cidrs } =
-            options;
-        let loader::Loaded { attached, origins } = loader::attach(cgroup)?;
-        let mut attached = attached;
-        let interfaces = own::of_interfaces().map_err(OriginError::Interfaces)?;
-        let mut own = own_addresses;
-        own.extend(interfaces);
-        attached.set_own(&own)?;
-        attached.set_places(&findings::places::table(&own, &cluster_cidrs))?;
-        let (netns_cookie, agent_tgid) = selftest::identity(&origins)?;
-        attached.set_settings(abi::settings(netns_cookie, agent_tgid, &ports, &plaintext, &output))?;
-        selftest::join(&origins)?;
+        let loader::Loaded { mut attached, origins } =
+            loader::attach(options.cgroup.clone(), options.pin.as_deref())?;
+        let (own, netns_cookie) = match start(&mut attached, &origins, &options) {
+            Ok(started) => started,
+            Err(error) => {
+                attached.abandon(&error);
+                return Err(error);
+            }
+        };
+        let Options { ports, pods, plaintext, cluster_cidrs, .. } = options;
         info!(cgroup = %attached.root.path.display(), own_addresses = own.len(), "kernel programs are attached");
         let resolver = Arc::new(Resolver::new(&attached.root, pods));
         Ok(Self {
@@ -146,6 +148,25 @@ impl KernelOrigins {
             );
         }
     }
+}
+
+/// Tells the programs of this process, and proves that they work. The agent's own addresses, and the cookie of its
+/// network namespace.
+fn start(
+    attached: &mut loader::Attached,
+    origins: &abi::Origins,
+    options: &Options,
+) -> Result<(BTreeSet<IpAddr>, u64), OriginError> {
+    let Options { own_addresses, ports, plaintext, findings: output, cluster_cidrs, .. } = options;
+    // First: until then pinned programs take a process that is no more for the agent.
+    let (netns_cookie, agent_tgid) = selftest::identity(origins)?;
+    attached.set_settings(abi::settings(netns_cookie, agent_tgid, ports, plaintext, output))?;
+    let mut own = own_addresses.clone();
+    own.extend(own::of_interfaces().map_err(OriginError::Interfaces)?);
+    attached.set_own(&own)?;
+    attached.set_places(&findings::places::table(&own, cluster_cidrs))?;
+    selftest::join(origins)?;
+    Ok((own, netns_cookie))
 }
 
 impl OriginSource for KernelOrigins {

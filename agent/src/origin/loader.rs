@@ -10,6 +10,7 @@ mod fdinfo;
 mod link;
 mod maps;
 pub mod own;
+mod pins;
 mod programs;
 mod sys;
 
@@ -18,6 +19,7 @@ pub use error::OriginError;
 pub(super) use error::chain;
 use link::Attachment;
 pub(super) use maps::{ConsumerSide, EnforceSide};
+use pins::{Pinned, Pins};
 
 use super::{
     bpf::abi,
@@ -25,12 +27,17 @@ use super::{
     findings::places::{self, Places},
 };
 use aya::{
-    EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{Array, MapData, SkStorage},
     util::KernelVersion,
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 /// The compiled programs; `build.rs` has checked that they belong to `agent-ebpf/src`.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanwarden.bpf.o"));
@@ -44,19 +51,30 @@ pub(super) struct Loaded {
     pub(super) origins: abi::Origins,
 }
 
-/// What is attached. Dropping it detaches everything.
+/// What is attached. Dropping it detaches everything that is not pinned.
 pub(super) struct Attached {
     links: Vec<Attachment>,
     pub(super) root: Root,
     settings: Array<MapData, abi::Settings>,
     consumer: Option<ConsumerSide>,
     enforce: Option<EnforceSide>,
+    pins: Option<Pins>,
 }
 
 impl Attached {
+    /// After a failed start: what it has pinned does not stay attached. What it has inherited does stay for
+    /// `outside`, a mistake of this process that says nothing about the pins.
+    pub(super) fn abandon(self, why: &OriginError) {
+        if let Some(pins) = &self.pins
+            && !(pins.is_inherited() && matches!(why, OriginError::Outside))
+        {
+            pins.abandon();
+        }
+    }
+
     pub(super) fn set_own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), OriginError> {
         match &mut self.consumer {
-            Some(side) => side.own.update(&BTreeSet::new(), addresses),
+            Some(side) => side.own.set(addresses),
             None => Ok(()),
         }
     }
@@ -88,7 +106,8 @@ impl Attached {
     }
 }
 
-pub(super) fn attach(cgroup: PathBuf) -> Result<Loaded, OriginError> {
+/// Loads the programs, or takes up those that are pinned below `pin`, and has them attached to `cgroup`.
+pub(super) fn attach(cgroup: PathBuf, pin: Option<&Path>) -> Result<Loaded, OriginError> {
     let kernel = KernelVersion::current().map_err(|e| OriginError::KernelVersion(e.to_string()))?;
     if kernel < OLDEST {
         return Err(OriginError::KernelTooOld { found: format!("{kernel:?}") });
@@ -98,14 +117,34 @@ pub(super) fn attach(cgroup: PathBuf) -> Result<Loaded, OriginError> {
     if kernel < KernelVersion::new(5, 11, 0) {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
-    let mut bpf = EbpfLoader::new().load(OBJECT).map_err(|e| not_loaded(&e))?;
-    let programs = programs::load(&mut bpf)?;
-    let links = programs.iter().map(|program| program.attach(&root)).collect::<Result<_, _>>()?;
-    let (consumer, enforce) = (ConsumerSide::take(&mut bpf)?, EnforceSide::take(&mut bpf)?);
+    match pin {
+        Some(path) => {
+            let Pinned { bpf, links, pins } = pins::attach(path, &root)?;
+            take_maps(bpf, links, root, Some(pins))
+        }
+        None => {
+            let mut bpf = EbpfLoader::new().load(OBJECT).map_err(|e| not_loaded(&e))?;
+            let programs = programs::load(&mut bpf)?;
+            let links = programs.iter().map(|program| program.attach(&root)).collect::<Result<_, _>>()?;
+            take_maps(bpf, links, root, None)
+        }
+    }
+}
+
+fn take_maps(
+    mut bpf: Ebpf,
+    links: Vec<Attachment>,
+    root: Root,
+    pins: Option<Pins>,
+) -> Result<Loaded, OriginError> {
+    let (consumer, mut enforce) = (ConsumerSide::take(&mut bpf)?, EnforceSide::take(&mut bpf)?);
+    if pins.as_ref().is_some_and(Pins::is_inherited) {
+        enforce.reset()?;
+    }
     let settings = maps::take(&mut bpf, "SETTINGS", Array::try_from)?;
     let origins = maps::take(&mut bpf, "ORIGINS", SkStorage::try_from)?;
     let (consumer, enforce) = (Some(consumer), Some(enforce));
-    Ok(Loaded { attached: Attached { links, root, settings, consumer, enforce }, origins })
+    Ok(Loaded { attached: Attached { links, root, settings, consumer, enforce, pins }, origins })
 }
 
 /// A load that fails is a lack of privilege in almost every case: say which.

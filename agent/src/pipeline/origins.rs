@@ -58,6 +58,7 @@ pub(super) fn start(config: &Config) -> Result<Origins> {
         plaintext: extension.plaintext.clone(),
         findings: extension.findings.clone(),
         cluster_cidrs: extension.cluster_cidrs.clone(),
+        pin: extension.pin_path.clone(),
         ..Options::new(extension.cgroup.clone(), Arc::clone(&pods))
     };
     let kernel = match KernelOrigins::attach(options) {

@@ -108,6 +108,49 @@ pub enum OriginError {
     /// More addresses than the map holds.
     #[error("{0} addresses are the agent's own, and the kernel side holds {max}: shorten SPANWARDEN_OWN_ADDRESSES", max = spanwarden_ebpf::abi::OWN_ADDRESSES)]
     TooManyAddresses(usize),
+    /// `extensions.origin.pin_path` is on another file system.
+    #[error(
+        "`{}` is not on a BPF file system, and nothing can be pinned there: mount one with `mount -t bpf bpf \
+         /sys/fs/bpf` on the node, give the container the directory as a hostPath volume (`/sys/fs/bpf`, \
+         mountPropagation HostToContainer), and set `extensions.origin.pin_path` to a directory of the agent's own \
+         below, such as /sys/fs/bpf/spanwarden", path.display()
+    )]
+    NoBpffs {
+        /// As configured.
+        path: PathBuf,
+    },
+    /// `extensions.origin.pin_path` is somebody else's.
+    #[error(
+        "`{}` is no directory of this process's user but belongs to user {owner}, who could put programs of his own \
+         there: remove it, or set `extensions.origin.pin_path` to another", path.display()
+    )]
+    PinOwner {
+        /// As configured.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+    },
+    /// Another agent uses `extensions.origin.pin_path`.
+    #[error(
+        "another agent uses `{}`: two on one directory would take each other's findings. End the other one, or give \
+         each a directory and a cgroup of its own (`extensions.origin.pin_path`, `extensions.origin.cgroup`)",
+        path.display()
+    )]
+    PinLocked {
+        /// As configured.
+        path: PathBuf,
+    },
+    /// Pins cannot be made or removed.
+    #[error(
+        "pins cannot be made or removed in `{}`: {source}; is the file system mounted read-only? \
+         `extensions.origin.pin_path` must be a directory on a bpffs that this user may write to", path.display()
+    )]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A map cannot be written or read.
     #[error("the BPF map {map} cannot be used: {chain}")]
     Map {

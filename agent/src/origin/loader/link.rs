@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::fdinfo;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// An attached program. Dropping it detaches the program, unless the link is pinned.
 pub(super) struct Attachment {
@@ -13,6 +13,10 @@ pub(super) struct Attachment {
 impl Attachment {
     pub(super) fn new(link: OwnedFd) -> Self {
         Self { link }
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
     }
 
     /// Whether the program is still attached. A link stays, and answers, after `BPF_LINK_DETACH`; only the cgroup

@@ -7,7 +7,7 @@ use aya::{
     Ebpf, EbpfError,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
-use spanwarden_ebpf::abi::OWN_ADDRESSES;
+use spanwarden_ebpf::abi::{OWN_ADDRESSES, Pulse};
 use std::{collections::BTreeSet, net::IpAddr};
 
 /// The maps that the thread which reads findings works with.
@@ -50,6 +50,26 @@ impl EnforceSide {
     }
 }
 
+impl EnforceSide {
+    /// Forgets what a previous process has written. Nothing is enforced until user space gives a sign of life.
+    pub(super) fn reset(&mut self) -> Result<(), OriginError> {
+        let failed = |map| move |e: MapError| OriginError::Map { map, chain: chain(&e) };
+        self.pulse.set(0, abi::Pulse(Pulse::default()), 0).map_err(failed("PULSE"))?;
+        let keys: Vec<_> = self.policies.keys().collect::<Result<_, _>>().map_err(failed("POLICIES"))?;
+        keys.iter().try_for_each(|key| gone(self.policies.remove(key))).map_err(failed("POLICIES"))?;
+        let keys: Vec<_> = self.denied.keys().collect::<Result<_, _>>().map_err(failed("DENIED"))?;
+        keys.iter().try_for_each(|key| gone(self.denied.remove(key))).map_err(failed("DENIED"))
+    }
+}
+
+/// That there is nothing to remove is as good.
+fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}
+
 /// Moves a map out of the object.
 pub(super) fn take<T, E: Into<EbpfError>>(
     bpf: &mut Ebpf,
@@ -64,6 +84,13 @@ pub(super) fn take<T, E: Into<EbpfError>>(
 pub(in crate::origin) struct OwnMap(HashMap<MapData, [u8; 16], u32>);
 
 impl OwnMap {
+    /// Makes `addresses` the map's content, whatever it is now.
+    pub(in crate::origin) fn set(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), OriginError> {
+        let keys = self.0.keys().collect::<Result<Vec<_>, _>>();
+        let keys = keys.map_err(|e| OriginError::Map { map: "OWN", chain: chain(&e) })?;
+        self.update(&keys.into_iter().map(own::from_bytes).collect(), addresses)
+    }
+
     /// Brings the map from `before` to `after`.
     pub(in crate::origin) fn update(
         &mut self,
@@ -75,10 +102,7 @@ impl OwnMap {
         }
         let failed = |e: MapError| OriginError::Map { map: "OWN", chain: chain(&e) };
         for address in before.difference(after) {
-            match self.0.remove(&own::to_bytes(*address)) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(failed(error)),
-            }
+            gone(self.0.remove(&own::to_bytes(*address))).map_err(failed)?;
         }
         for address in after.difference(before) {
             self.0.insert(own::to_bytes(*address), 1, 0).map_err(failed)?;

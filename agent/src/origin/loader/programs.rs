@@ -5,7 +5,7 @@
 use super::{OriginError, Root, link::Attachment, not_attached, not_loaded, sys};
 use aya::{
     Ebpf, EbpfError,
-    programs::{Program, ProgramError, ProgramInfo},
+    programs::{Program, ProgramError},
 };
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -34,7 +34,7 @@ pub(super) const HOOKS: [Hook; 5] = [
 pub(super) struct Loaded {
     pub(super) hook: Hook,
     pub(super) program: OwnedFd,
-    pub(super) info: ProgramInfo,
+    pub(super) info: sys::ProgramInfo,
 }
 
 impl Loaded {
@@ -68,7 +68,8 @@ fn load_one(hook: Hook, program: &mut Program) -> Result<Loaded, OriginError> {
         _ => return Err(OriginError::Object(hook.name)),
     }
     .map_err(failed)?;
-    let info = program.info().map_err(failed)?;
     let fd = program.fd().and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError));
-    Ok(Loaded { hook, program: fd.map_err(failed)?, info })
+    let program = fd.map_err(failed)?;
+    let info = sys::program_info(program.as_fd()).map_err(|e| failed(ProgramError::IOError(e)))?;
+    Ok(Loaded { hook, program, info })
 }
