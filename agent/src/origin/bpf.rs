@@ -5,6 +5,7 @@ mod counters;
 mod selftest;
 
 pub use counters::Counters;
+pub(in crate::origin) use counters::KEPT;
 
 use super::{
     Origin, OriginSource, PodSource,

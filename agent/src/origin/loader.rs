@@ -137,7 +137,8 @@ fn take_maps(
     root: Root,
     pins: Option<Pins>,
 ) -> Result<Loaded, OriginError> {
-    let (consumer, mut enforce) = (ConsumerSide::take(&mut bpf)?, EnforceSide::take(&mut bpf)?);
+    let published = pins.as_ref().map(Pins::published).transpose()?;
+    let (consumer, mut enforce) = (ConsumerSide::take(&mut bpf, published)?, EnforceSide::take(&mut bpf)?);
     if pins.as_ref().is_some_and(Pins::is_inherited) {
         enforce.reset()?;
     }

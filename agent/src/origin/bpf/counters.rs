@@ -28,6 +28,9 @@ static ENFORCEMENT: LazyLock<metrics::Counters> = LazyLock::new(|| {
     )
 });
 
+/// The kernel's counters, and `read`.
+pub(in crate::origin) const KEPT: usize = index::COUNT + 1;
+
 /// Sums over all CPUs since the programs were attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -72,27 +75,65 @@ pub struct Counters {
 impl Counters {
     /// Reads the map; `read` is what user space has counted itself.
     pub(in crate::origin) fn load(map: &PerCpuArray<MapData, u64>, read: u64) -> Result<Self, MapError> {
-        let sum = |index: u32| Ok::<u64, MapError>(map.get(&index, 0)?.iter().sum());
-        Ok(Self {
-            seen: sum(index::SEEN)?,
-            delivered: sum(index::DELIVERED)?,
-            full: sum(index::FULL)?,
-            throttled: sum(index::THROTTLED)?,
-            read,
-            connects: sum(index::CONNECTS)?,
-            joined: sum(index::JOINED)?,
-            conflict: sum(index::CONFLICT)?,
-            store_failed: sum(index::STORE_FAILED)?,
-            tls: sum(index::TLS)?,
-            foreign: sum(index::FOREIGN)?,
-            unreadable: sum(index::UNREADABLE)?,
-            tls_failed: sum(index::TLS_FAILED)?,
-            pre_existing: sum(index::PRE_EXISTING)?,
-            blocked: sum(index::BLOCKED)?,
-            dropped: sum(index::DROPPED)?,
-            denied: sum(index::DENIED)?,
-            not_enforced: sum(index::NOT_ENFORCED)?,
-        })
+        let mut sums = [0; KEPT];
+        for (index, sum) in (0..).zip(&mut sums[..index::COUNT]) {
+            *sum = map.get(&index, 0)?.iter().sum();
+        }
+        sums[index::COUNT] = read;
+        Ok(Self::from_sums(&sums))
+    }
+
+    /// By the kernel's index; `read` comes last.
+    pub(in crate::origin) fn from_sums(sums: &[u64; KEPT]) -> Self {
+        let sum = |index: u32| sums[index as usize];
+        Self {
+            seen: sum(index::SEEN),
+            delivered: sum(index::DELIVERED),
+            full: sum(index::FULL),
+            throttled: sum(index::THROTTLED),
+            read: sums[index::COUNT],
+            connects: sum(index::CONNECTS),
+            joined: sum(index::JOINED),
+            conflict: sum(index::CONFLICT),
+            store_failed: sum(index::STORE_FAILED),
+            tls: sum(index::TLS),
+            foreign: sum(index::FOREIGN),
+            unreadable: sum(index::UNREADABLE),
+            tls_failed: sum(index::TLS_FAILED),
+            pre_existing: sum(index::PRE_EXISTING),
+            blocked: sum(index::BLOCKED),
+            dropped: sum(index::DROPPED),
+            denied: sum(index::DENIED),
+            not_enforced: sum(index::NOT_ENFORCED),
+        }
+    }
+
+    /// The reverse of [`Self::from_sums`].
+    pub(in crate::origin) fn to_sums(self) -> [u64; KEPT] {
+        let mut sums = [0; KEPT];
+        for (index, sum) in [
+            (index::SEEN, self.seen),
+            (index::DELIVERED, self.delivered),
+            (index::FULL, self.full),
+            (index::THROTTLED, self.throttled),
+            (index::CONNECTS, self.connects),
+            (index::JOINED, self.joined),
+            (index::CONFLICT, self.conflict),
+            (index::STORE_FAILED, self.store_failed),
+            (index::TLS, self.tls),
+            (index::FOREIGN, self.foreign),
+            (index::UNREADABLE, self.unreadable),
+            (index::TLS_FAILED, self.tls_failed),
+            (index::PRE_EXISTING, self.pre_existing),
+            (index::BLOCKED, self.blocked),
+            (index::DROPPED, self.dropped),
+            (index::DENIED, self.denied),
+            (index::NOT_ENFORCED, self.not_enforced),
+        ] {
+            sums[index as usize] = sum;
+        }
+        sums[index::COUNT] = self.read;
+        sums
     }
 
     /// Adds what was counted since `before` to the metrics.
@@ -118,5 +159,19 @@ impl Counters {
         add(&ENFORCEMENT, "dropped", self.dropped, before.dropped);
         add(&ENFORCEMENT, "denied", self.denied, before.denied);
         add(&ENFORCEMENT, "not_enforced", self.not_enforced, before.not_enforced);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_back() {
+        let mut sums = [0; KEPT];
+        for (number, sum) in (1..).zip(&mut sums) {
+            *sum = number;
+        }
+        assert_eq!(Counters::from_sums(&sums).to_sums(), sums, "every counter has a place of its own");
     }
 }

@@ -53,13 +53,15 @@ impl Consumer {
         then: impl Fn(Finding) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let counters = Arc::new(Mutex::new(Counters::default()));
+        // Of pinned programs: what happened while no agent was there is counted now, and nothing twice.
+        let before = side.published();
+        let counters = Arc::new(Mutex::new(before.unwrap_or_default()));
         let mut reader = Reader {
             side,
             context,
             stop: Arc::clone(&stop),
             counters: Arc::clone(&counters),
-            read: 0,
+            read: before.map_or(0, |before| before.read),
             interfaces: own::of_interfaces().unwrap_or_default(),
         };
         let thread =
@@ -97,6 +99,7 @@ struct Reader {
 
 impl Reader {
     fn run(&mut self, then: &dyn Fn(Finding)) {
+        self.catch_up(then);
         let mut refreshed = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
             let ring = self.side.findings.as_fd();
@@ -113,21 +116,30 @@ impl Reader {
         self.publish();
     }
 
+    /// Reads what a previous process has left. It may have read more than it had time to publish: after this,
+    /// everything that had been delivered has been read.
+    fn catch_up(&mut self, then: &dyn Fn(Finding)) {
+        let delivered = Counters::load(&self.side.counters, 0).map_or(0, |counters| counters.delivered);
+        self.drain(then);
+        self.read = self.read.max(delivered);
+    }
+
     fn drain(&mut self, then: &dyn Fn(Finding)) {
         while let Some(item) = self.side.findings.next() {
             self.read += 1;
             let event = abi::finding(&item);
-            drop(item);
             if let Some(finding) = event.and_then(|event| self.context.finding(&event)) {
                 report(&finding);
                 then(finding);
             } else {
                 UNREADABLE.with_label_values(&["shape"]).inc();
             }
+            // Not before: who is killed on the way leaves it to the next process.
+            drop(item);
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let Ok(now) = Counters::load(&self.side.counters, self.read) else {
             UNREADABLE.with_label_values(&["counters"]).inc();
             return;
@@ -135,6 +147,9 @@ impl Reader {
         let mut last = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         now.publish_since(&last);
         *last = now;
+        if self.side.keep(&now).is_err() {
+            UNREADABLE.with_label_values(&["counters"]).inc();
+        }
     }
 
     /// Interfaces come and go; addresses that were configured stay.

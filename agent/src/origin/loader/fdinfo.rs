@@ -22,9 +22,13 @@ impl Info {
         self.0.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
     }
 
-    /// The number after a name.
+    /// The number after a name; the kernel writes flags in hexadecimal, with `0x`.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
-        self.text(name)?.parse().ok()
+        let text = self.text(name)?;
+        match text.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).ok(),
+            None => text.parse().ok(),
+        }
     }
 }
 
@@ -35,7 +39,7 @@ mod tests {
     #[test]
     fn a_link_s_description_is_read() {
         let info = Info(
-            "pos:\t0\nflags:\t02000002\nlink_type:\tcgroup\nlink_id:\t17\nprog_id:\t42\ncgroup_id:\t0\n"
+            "pos:\t0\nflags:\t02000002\nlink_type:\tcgroup\nlink_id:\t17\nprog_id:\t42\ncgroup_id:\t0\nmap_flags:\t0x1f\n"
                 .to_owned(),
         );
         assert_eq!(info.text("link_type"), Some("cgroup"));
@@ -43,5 +47,6 @@ mod tests {
         assert_eq!(info.number("cgroup_id"), Some(0));
         assert_eq!(info.number("cgroup"), None, "a name is not the beginning of another");
         assert_eq!(info.number("link_type"), None);
+        assert_eq!(info.number("map_flags"), Some(31));
     }
 }

@@ -3,12 +3,13 @@
 #![forbid(unsafe_code)]
 
 use super::{OriginError, abi, chain, not_loaded, own};
+use crate::origin::bpf::{Counters, KEPT};
 use aya::{
     Ebpf, EbpfError,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use spanwarden_ebpf::abi::{OWN_ADDRESSES, Pulse};
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 /// The maps that the thread which reads findings works with.
 pub(in crate::origin) struct ConsumerSide {
@@ -17,16 +18,65 @@ pub(in crate::origin) struct ConsumerSide {
     pub(in crate::origin) own: OwnMap,
     /// `PLACE_*` by network.
     pub(in crate::origin) places: LpmTrie<MapData, [u8; 16], u32>,
+    /// Of pinned programs, which go on counting while no agent is there.
+    published: Option<Published>,
 }
 
 impl ConsumerSide {
-    pub(super) fn take(bpf: &mut Ebpf) -> Result<Self, OriginError> {
+    pub(super) fn take(bpf: &mut Ebpf, published: Option<Published>) -> Result<Self, OriginError> {
         Ok(Self {
+            published,
             findings: take(bpf, "FINDINGS", RingBuf::try_from)?,
             counters: take(bpf, "COUNTERS", PerCpuArray::try_from)?,
             own: OwnMap(take(bpf, "OWN", HashMap::try_from)?),
             places: take(bpf, "PLACES", LpmTrie::try_from)?,
         })
+    }
+}
+
+impl ConsumerSide {
+    /// What the previous process had published; metrics go on from there. `None` when nothing outlives a process.
+    pub(in crate::origin) fn published(&self) -> Option<Counters> {
+        self.published.as_ref().map(|published| Counters::from_sums(&published.last))
+    }
+
+    /// Keeps what was published for the next process.
+    pub(in crate::origin) fn keep(&mut self, now: &Counters) -> Result<(), MapError> {
+        let Some(Published { map, last }) = &mut self.published else { return Ok(()) };
+        for ((index, now), last) in (0..).zip(now.to_sums()).zip(last) {
+            if now != *last {
+                map.set(index, now, 0)?;
+                *last = now;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What has got into metrics so far: a map of user space's own, indexed as [`Counters::to_sums`].
+pub(super) struct Published {
+    map: Array<MapData, u64>,
+    last: [u64; KEPT],
+}
+
+impl Published {
+    /// Makes one, under a name in a bpffs.
+    pub(super) fn create(path: &Path) -> Result<(), OriginError> {
+        let failed = |e: &dyn std::error::Error| OriginError::Map { map: "PUBLISHED", chain: e.to_string() };
+        let map = Array::<MapData, u64>::create(KEPT as u32, 0).map_err(|e| failed(&e))?;
+        map.pin(path).map_err(|e| failed(&e))
+    }
+
+    /// Opens what [`Self::create`] has made.
+    pub(super) fn open(path: &Path) -> Result<Self, OriginError> {
+        let failed = |e: MapError| OriginError::Map { map: "PUBLISHED", chain: chain(&e) };
+        let map = MapData::from_pin(path).and_then(Map::from_map_data).and_then(Array::try_from);
+        let map: Array<MapData, u64> = map.map_err(failed)?;
+        let mut last = [0; KEPT];
+        for (index, sum) in (0..).zip(&mut last) {
+            *sum = map.get(&index, 0).map_err(failed)?;
+        }
+        Ok(Self { map, last })
     }
 }
 

@@ -18,6 +18,7 @@ mod verify;
 use super::{
     OBJECT, OriginError, Root,
     link::Attachment,
+    maps::Published,
     not_loaded,
     programs::{self, Loaded},
     sys,
@@ -47,6 +48,8 @@ static PINS: LazyLock<metrics::Counters> = LazyLock::new(|| {
 const MAPS: &str = "maps";
 const PROGRAMS: &str = "programs";
 const LINKS: &str = "links";
+/// A map that is not in the object, because no program uses it.
+const PUBLISHED: &str = "PUBLISHED";
 /// Ends the name of a program's pin while it takes another one's place.
 const NEXT: &str = "_next";
 
@@ -85,6 +88,11 @@ impl Pins {
     /// Whether the maps may hold what a previous process left.
     pub(in crate::origin) fn is_inherited(&self) -> bool {
         matches!(self.outcome, Outcome::Reused | Outcome::Updated)
+    }
+
+    /// What was published of the counters; zero for new pins.
+    pub(super) fn published(&self) -> Result<Published, OriginError> {
+        Published::open(&self.directory.join(MAPS).join(PUBLISHED))
     }
 
     /// Removes the names: what this process holds goes with it.
@@ -194,6 +202,7 @@ fn fill(bpf: &mut Ebpf, new: &Path, root: &Root) -> Result<Vec<Attachment>, Orig
         let pinned = map.pin(new.join(MAPS).join(name));
         pinned.map_err(|e| OriginError::Map { map: "pinned", chain: super::chain(&e) })?;
     }
+    Published::create(&new.join(MAPS).join(PUBLISHED))?;
     for Loaded { hook, program, .. } in &loaded {
         sys::pin(program.as_fd(), &new.join(PROGRAMS).join(hook.name)).map_err(failed)?;
     }

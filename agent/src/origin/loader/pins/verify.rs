@@ -7,10 +7,11 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    LINKS, MAPS, NEXT, Outcome, PROGRAMS,
+    LINKS, MAPS, NEXT, Outcome, PROGRAMS, PUBLISHED,
     directory::{self, Base},
     is_pinned,
 };
+use crate::origin::bpf::KEPT;
 use crate::origin::loader::{
     Root, chain, fdinfo,
     link::Attachment,
@@ -34,7 +35,7 @@ pub(super) type Reason = String;
 /// What a map is, besides its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
-    /// Type, key size, value size, entries, flags; as `/proc/PID/fdinfo` names them.
+    /// As [`SHAPE`] names them.
     numbers: [Option<u64>; 5],
     /// A frozen map takes no value from user space any more.
     frozen: Option<u64>,
@@ -45,6 +46,11 @@ const SHAPE: [&str; 5] = ["map_type", "key_size", "value_size", "max_entries", "
 impl Shape {
     fn of(info: &fdinfo::Info) -> Self {
         Self { numbers: SHAPE.map(|name| info.number(name)), frozen: info.number("frozen") }
+    }
+
+    /// Of a `BPF_MAP_TYPE_ARRAY` (2), whose keys are `u32`.
+    fn of_array(value: usize, entries: usize) -> Self {
+        Self { numbers: [2, 4, value as u64, entries as u64, 0].map(Some), frozen: Some(0) }
     }
 }
 
@@ -98,7 +104,7 @@ pub(super) fn take_up(
 
 /// The ids of the pinned maps, which are those of the object and no others.
 fn maps(fresh: &Ebpf, directory: &Path) -> Result<Known, Reason> {
-    let expected: BTreeMap<String, Shape> = fresh
+    let mut expected: BTreeMap<String, Shape> = fresh
         .maps()
         .filter(|(name, _)| is_pinned(name))
         .map(|(name, map)| {
@@ -107,6 +113,7 @@ fn maps(fresh: &Ebpf, directory: &Path) -> Result<Known, Reason> {
             Ok((name.to_owned(), Shape::of(&info)))
         })
         .collect::<Result<_, Reason>>()?;
+    expected.insert(PUBLISHED.to_owned(), Shape::of_array(size_of::<u64>(), KEPT));
     if names_in(directory)? != expected.keys().cloned().collect() {
         return Err("there are other maps than this version has".to_owned());
     }
