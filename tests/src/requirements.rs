@@ -59,3 +59,14 @@ pub fn find_program(program: &str) -> Option<PathBuf> {
         .map(|directory: PathBuf| directory.join(program))
         .find(|candidate| candidate.is_file())
 }
+
+/// How many connections a test is to make: as many as it says itself, or as `SPANWARDEN_TEST_CONNECTIONS` does, for an
+/// emulated processor.
+pub fn connections(own: u64) -> Result<u64> {
+    let Some(text) = env::var_os("SPANWARDEN_TEST_CONNECTIONS") else { return Ok(own) };
+    let number = text.to_str().and_then(|text| text.parse::<u64>().ok());
+    match number {
+        Some(number) if number >= 100 => Ok(number.min(own)),
+        _ => bail!("SPANWARDEN_TEST_CONNECTIONS={}: give a number from 100", text.display()),
+    }
+}

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod kernels;
 mod setup;
 mod test;
 
@@ -26,6 +27,8 @@ enum Command {
     Test(test::Test),
     /// Builds the kernel programs, or checks that the committed object is what its sources give
     Ebpf(ebpf::Ebpf),
+    /// Boots other kernels and runs there what the kernel has a say in (root)
+    Kernels(kernels::Kernels),
     /// Measures CPU per span against a load generator and a sink of the project's own
     Bench(bench::Bench),
 }
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo => demo::run(),
         Command::Test(test) => test.run(),
         Command::Ebpf(ebpf) => ebpf.run(),
+        Command::Kernels(kernels) => kernels.run(),
         Command::Bench(bench) => bench.run(),
     }
 }

@@ -1,0 +1,259 @@
+//! `cargo xtask kernels`: the suites that the kernel has a say in, on the kernels that people have.
+//!
+//! Debian's own kernels boot under QEMU with a small file system of this machine's programs, the project's and the
+//! suites' binaries. No hardware acceleration, no network, no disk: a run is the same wherever it happens.
+
+mod apt;
+mod cpio;
+mod debian;
+mod elf;
+mod guest;
+mod image;
+mod modules;
+mod suites;
+mod table;
+
+use std::{
+    env, fs,
+    num::NonZero,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use debian::{Kernel, Wanted};
+use serde_json::Value;
+use suites::{Built, SUITES, Suite};
+use table::Row;
+
+use crate::{
+    build::{root, target},
+    setup::{has, packages, programs},
+};
+
+/// The architecture of kernels and binaries.
+const ARCHITECTURE: &str = "amd64";
+/// What all tests on one kernel may take together.
+const LIMIT: Duration = Duration::from_mins(15);
+/// How many connections the long tests make; see `tests/suites`.
+const CONNECTIONS: &str = "SPANWARDEN_TEST_CONNECTIONS";
+/// This machine's own kernel, as an argument of `--kernel`.
+const HOST: &str = "host";
+
+/// Arguments of `kernels`.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Kernels {
+    /// Only this one (again for more): 5.10, 6.1, 6.12, newest, or `host` for this machine's own
+    #[arg(long, value_name = "VERSION")]
+    kernel: Vec<String>,
+    /// Only this suite (again for more)
+    #[arg(long, value_name = "NAME")]
+    suite: Vec<String>,
+    /// Only tests whose name contains this
+    #[arg(long, default_value = "")]
+    filter: String,
+    /// Only loads and attaches the programs, without a suite
+    #[arg(long)]
+    load_only: bool,
+    /// Fewer connections than the tests make of themselves
+    #[arg(long)]
+    connections: Option<u64>,
+    /// Downloads the kernels again: newer ones may be there
+    #[arg(long)]
+    refresh: bool,
+    /// Shows the kernels and where they come from
+    #[arg(long)]
+    list: bool,
+}
+
+impl Kernels {
+    pub(crate) fn run(self) -> Result<()> {
+        if self.list {
+            return list();
+        }
+        run(&self, None)
+    }
+}
+
+/// Boots every kernel, runs every suite, prints the table, and fails with what has failed. `object`: these programs
+/// instead of the committed ones.
+pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
+    let start = Instant::now();
+    let wanted = wanted(&arguments.kernel)?;
+    let suites = if arguments.load_only { Vec::new() } else { chosen(&arguments.suite)? };
+    prepare()?;
+    let folder = folder();
+    let kernels =
+        wanted.iter().map(|w| w.get(&folder, ARCHITECTURE, arguments.refresh)).collect::<Result<Vec<_>>>()?;
+    let built = suites::build(object, &suites)?;
+    let variables: Vec<_> =
+        arguments.connections.map(|count| (CONNECTIONS.to_owned(), count.to_string())).into_iter().collect();
+    let mut plan = suites::plan(&suites, &built, &arguments.filter, &variables)?;
+    let object = object.map_or_else(|| root().join("agent-ebpf/object/spanwarden.bpf.o"), Path::to_owned);
+    let contents = contents(&built, &folder, object.clone())?;
+    let mut rows = at_the_same_time(&kernels, |kernel| {
+        row(&kernel.release, |each| {
+            let image = folder.join(format!("{}.cpio", kernel.release));
+            contents.pack(kernel, &plan, &image)?;
+            let log = folder.join(format!("{}.log", kernel.release));
+            let result = guest::run(&guest::PC, &kernel.image, &image, &log, LIMIT, each);
+            fs::remove_file(image)?;
+            result
+        })
+    });
+    if arguments.kernel.is_empty() || arguments.kernel.iter().any(|name| name == HOST) {
+        plan["object"] = serde_json::json!(object);
+        let file = folder.join("host.json");
+        fs::write(&file, plan.to_string())?;
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        rows.push(row(&format!("{} (host)", release.trim()), |each| {
+            guest::here(built.guest()?, &file, LIMIT, each)
+        }));
+    }
+    report(&rows, &folder, start)
+}
+
+/// As many as there are processors at a time; a guest uses one.
+fn at_the_same_time(kernels: &[Kernel], run: impl Fn(&Kernel) -> Row + Sync) -> Vec<Row> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let jobs = thread::available_parallelism().map_or(1, NonZero::get).min(kernels.len());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some((number, kernel)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, kernels.get(n)?)))
+                {
+                    let row = run(kernel);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((number, row));
+                }
+            });
+        }
+    });
+    let mut rows = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort_by_key(|(number, _)| *number);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// One kernel's run, shown while it happens.
+fn row(name: &str, run: impl FnOnce(&mut dyn FnMut(Value)) -> Result<()>) -> Row {
+    println!("==> Linux {name}");
+    let start = Instant::now();
+    let mut answers = Vec::new();
+    let result = run(&mut |answer| {
+        println!("    {name}: {}", shown(&answer));
+        answers.push(answer);
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    println!("    {name}: done in {seconds:.0} s");
+    Row { kernel: name.to_owned(), answers, error: result.err().map(|error| format!("{error:#}")), seconds }
+}
+
+fn shown(answer: &Value) -> String {
+    let text = |key: &str| answer[key].as_str().unwrap_or_default();
+    if answer["test"].is_string() {
+        let seconds = answer["ms"].as_u64().unwrap_or_default() as f64 / 1000.0;
+        format!("{:<11} {seconds:6.1} s  {}: {}", text("outcome"), text("suite"), text("test"))
+    } else if answer["program"].is_string() {
+        let said = answer.get("error").unwrap_or(&answer["verifier"]);
+        format!("program {}: {said}", text("program"))
+    } else {
+        answer.to_string()
+    }
+}
+
+fn report(rows: &[Row], folder: &Path, start: Instant) -> Result<()> {
+    let tables = table::markdown(rows);
+    let path = folder.join("table.md");
+    fs::write(&path, &tables)?;
+    let failures: Vec<String> = rows.iter().flat_map(Row::failures).collect();
+    for failure in &failures {
+        println!("\n--- {failure}");
+    }
+    println!("\n{tables}\nAll in {:.0} s; the table is in {}", start.elapsed().as_secs_f64(), path.display());
+    ensure!(failures.is_empty(), "{} failures on {} kernels", failures.len(), rows.len());
+    Ok(())
+}
+
+fn folder() -> PathBuf {
+    target().join("kernels")
+}
+
+fn list() -> Result<()> {
+    for wanted in debian::ALL {
+        let state = match wanted.cached(&folder(), ARCHITECTURE)? {
+            Some(kernel) => format!("{}, downloaded", kernel.release),
+            None => "not downloaded yet".to_owned(),
+        };
+        println!(
+            "{:<8} Debian {:<9} linux-image-cloud-{ARCHITECTURE}: {state}",
+            wanted.version, wanted.suite
+        );
+    }
+    println!("{HOST:<8} this machine's own");
+    Ok(())
+}
+
+fn wanted(asked: &[String]) -> Result<Vec<Wanted>> {
+    let mut wanted = Vec::new();
+    for name in asked.iter().filter(|name| *name != HOST) {
+        let found = debian::ALL.into_iter().find(|kernel| kernel.is(name, &folder(), ARCHITECTURE));
+        wanted.push(found.with_context(|| {
+            format!("no kernel {name}: `cargo xtask kernels --list` shows those that there are")
+        })?);
+    }
+    Ok(if asked.is_empty() { debian::ALL.to_vec() } else { wanted })
+}
+
+fn chosen(asked: &[String]) -> Result<Vec<&'static Suite>> {
+    for name in asked {
+        if !SUITES.iter().any(|suite| suite.name == name) {
+            let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+            bail!("no suite {name} that the kernel has a say in: there are {}", names.join(", "));
+        }
+    }
+    Ok(SUITES
+        .iter()
+        .filter(|suite| asked.is_empty() || asked.iter().any(|name| name == suite.name))
+        .collect())
+}
+
+/// Programs by the package that has them.
+fn prepare() -> Result<()> {
+    programs()?;
+    let needed = [
+        (guest::PC.qemu, "qemu-system-x86"),
+        ("busybox", "busybox-static"),
+        ("xz", "xz-utils"),
+        ("strip", "binutils"),
+    ];
+    let missing: Vec<&str> =
+        needed.iter().filter(|(program, _)| !has(program)).map(|(_, name)| *name).collect();
+    if missing.is_empty() { Ok(()) } else { packages(&missing) }
+}
+
+fn contents(built: &Built, folder: &Path, object: PathBuf) -> Result<image::Contents> {
+    let find = |program: &str| {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+        let found = folders.map(|folder: PathBuf| folder.join(program)).find(|path| path.is_file());
+        found.with_context(|| format!("no program {program}"))
+    };
+    let programs = image::strip("strip", &built.everything(), &folder.join("stripped"))?;
+    let init =
+        programs.iter().find(|(at, _)| at.ends_with("/kernel-guest")).context("no kernel-guest")?.1.clone();
+    Ok(image::Contents {
+        system: elf::System { root: "/".into(), triplet: "x86_64-linux-gnu" },
+        programs,
+        init,
+        tools: vec![find("ip")?, find("nft")?],
+        busybox: find("busybox")?,
+        object,
+    })
+}

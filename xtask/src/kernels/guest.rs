@@ -1,0 +1,147 @@
+//! One run of a guest under QEMU, without hardware acceleration: the same everywhere.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// What `kernel-guest` puts before an answer.
+const MARK: &str = "@@ ";
+/// Lines of the kernel's messages in an error.
+const SHOWN: usize = 40;
+/// In the kernel's own messages: it has found a fault in itself, or is about to end.
+const FAULTS: [&str; 6] =
+    ["BUG:", "Oops", "Kernel panic", "general protection fault", "WARNING: CPU", "Unable to handle"];
+
+/// A machine that QEMU emulates.
+pub(super) struct Machine {
+    /// QEMU's program.
+    pub(super) qemu: &'static str,
+    /// Its arguments of this architecture.
+    pub(super) arguments: &'static [&'static str],
+    /// The kernel's console.
+    pub(super) console: &'static str,
+}
+
+/// A PC: its second serial line has the answers, where no message of the kernel gets between.
+pub(super) const PC: Machine =
+    Machine { qemu: "qemu-system-x86_64", arguments: &["-M", "pc"], console: "ttyS0" };
+
+/// Boots, gives every answer to `each`, and waits until the machine is off. The kernel's messages are in `log`.
+pub(super) fn run(
+    machine: &Machine,
+    kernel: &Path,
+    image: &Path,
+    log: &Path,
+    limit: Duration,
+    mut each: impl FnMut(Value),
+) -> Result<()> {
+    let mut command = Command::new(machine.qemu);
+    command
+        .args(machine.arguments)
+        // One thread for both processors: with two, a kernel that changes its own instructions while it boots
+        // crashes now and then (6.12, QEMU 7.2). Two guests at a time make up for it.
+        .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048"])
+        .args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot", "-no-user-config"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(image)
+        .args(["-serial", &format!("file:{}", log.display()), "-serial", "stdio"])
+        // No mitigation is off: they also change what the verifier accepts from an unprivileged loader.
+        .args(["-append", &format!("console={} loglevel=6 panic=-1 random.trust_cpu=on", machine.console)]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("cannot run {}", machine.qemu))?;
+    let result = listen(&mut child, limit, &mut each);
+    // It has ended by itself unless something is wrong.
+    let ended = result.is_ok() && ended(&mut child)?;
+    if !ended {
+        child.kill()?;
+        child.wait()?;
+    }
+    let said = fs::read(log).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().collect();
+    let last = || lines[lines.len().saturating_sub(SHOWN)..].join("\n");
+    match result {
+        Err(error) => {
+            bail!("{error:#}; the kernel's last messages (all of them: {}):\n{}", log.display(), last())
+        }
+        Ok(()) if !ended => bail!("the machine has said all and does not go off; see {}", log.display()),
+        Ok(()) => {}
+    }
+    if let Some(fault) = lines.iter().find(|line| FAULTS.iter().any(|fault| line.contains(fault))) {
+        bail!("the kernel has found a fault in itself, see {}:\n{fault}", log.display());
+    }
+    Ok(())
+}
+
+/// Takes answers until the last one.
+fn listen(child: &mut Child, limit: Duration, each: &mut impl FnMut(Value)) -> Result<()> {
+    let stdout = child.stdout.take().context("no output of QEMU")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let Ok(line) = line else { return };
+            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    let deadline = Instant::now() + limit;
+    loop {
+        let line = match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => bail!("not done within {} s", limit.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => bail!("the machine went off before it had said all"),
+        };
+        match line.strip_prefix(MARK) {
+            Some(answer) => {
+                let answer: Value = serde_json::from_str(answer).with_context(|| answer.to_owned())?;
+                if answer["done"] == true {
+                    return Ok(());
+                }
+                each(answer);
+            }
+            None if line.is_empty() => {}
+            None => println!("    said: {line}"),
+        }
+    }
+}
+
+fn ended(child: &mut Child) -> Result<bool> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(false)
+}
+
+/// The same program on this machine's own kernel, with the same plan.
+pub(super) fn here(program: &Path, plan: &Path, limit: Duration, mut each: impl FnMut(Value)) -> Result<()> {
+    let log = plan.with_extension("log");
+    let mut child = Command::new(program)
+        .arg(plan)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(&log)?)
+        .spawn()
+        .with_context(|| program.display().to_string())?;
+    let result = listen(&mut child, limit, &mut each);
+    if result.is_err() {
+        child.kill()?;
+    }
+    child.wait()?;
+    result.with_context(|| format!("on this machine's kernel; see {}", log.display()))
+}

@@ -1,0 +1,168 @@
+//! Which tests a guest runs, and what of the product each of them stands for.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::build::{cargo, target};
+
+/// A suite of `tests/suites` that the kernel has a say in.
+pub(super) struct Suite {
+    /// Its `[[test]]` name.
+    pub(super) name: &'static str,
+    /// Parts of names of tests that a guest can't run, because they need another language's programs.
+    leave_out: &'static [&'static str],
+    /// Parts of names of tests that need something of the kernel, with the fact that says whether it is there.
+    needs: &'static [(&'static str, &'static str)],
+}
+
+/// Seconds that one test may take, on an emulated processor.
+const SECONDS: u64 = 180;
+
+pub(super) const SUITES: [Suite; 1] = [Suite { name: "attribution", leave_out: &[], needs: &[] }];
+
+/// What the matrix says of a kernel.
+pub(super) struct Capability {
+    pub(super) title: &'static str,
+    pub(super) shown_by: ShownBy,
+}
+
+/// What shows a capability.
+pub(super) enum ShownBy {
+    /// Every program passes the verifier, with the privileges that the agent has.
+    Load,
+    /// Every program can be attached.
+    Attach,
+    /// A part of a test that prints `measured: PREFIX…` when it has passed.
+    Measured(&'static str),
+    /// All tests of a suite whose names contain this.
+    Tests(&'static str, &'static str),
+    /// A fact about the kernel, which may be either.
+    Fact(&'static str),
+}
+
+pub(super) const CAPABILITIES: [Capability; 14] = [
+    Capability { title: "programs load", shown_by: ShownBy::Load },
+    Capability { title: "programs attach", shown_by: ShownBy::Attach },
+    Capability { title: "attribution: loopback", shown_by: ShownBy::Measured("loopback") },
+    Capability { title: "attribution: veth", shown_by: ShownBy::Measured("veth") },
+    Capability { title: "attribution: DNAT", shown_by: ShownBy::Measured("DNAT") },
+    Capability {
+        title: "attribution: DNAT and masquerade",
+        shown_by: ShownBy::Measured("DNAT and masquerade"),
+    },
+    Capability { title: "attribution: SYN cookies", shown_by: ShownBy::Measured("SYN cookies") },
+    Capability {
+        title: "attribution: forged and reused names",
+        shown_by: ShownBy::Tests("attribution", "forgery::"),
+    },
+    Capability { title: "attribution: the whole agent", shown_by: ShownBy::Tests("attribution", "agent::") },
+    Capability { title: "plaintext detection", shown_by: ShownBy::Tests("attribution", "findings::") },
+    Capability { title: "`SO_NETNS_COOKIE`", shown_by: ShownBy::Fact("netns_cookie") },
+    Capability { title: "MPTCP", shown_by: ShownBy::Fact("mptcp") },
+    Capability { title: "kTLS", shown_by: ShownBy::Fact("ktls") },
+    Capability { title: "io_uring", shown_by: ShownBy::Fact("io_uring") },
+];
+
+/// What cargo has built.
+pub(super) struct Built {
+    /// The suites' binaries, in the order of [`SUITES`].
+    suites: Vec<PathBuf>,
+    /// The programs that the suites start.
+    pub(super) programs: Vec<PathBuf>,
+}
+
+impl Built {
+    /// Everything that must be in the guest.
+    pub(super) fn everything(&self) -> Vec<PathBuf> {
+        self.suites.iter().chain(&self.programs).cloned().collect()
+    }
+
+    /// The program that runs in the guest.
+    pub(super) fn guest(&self) -> Result<&Path> {
+        let guest = self.programs.iter().find(|path| path.ends_with("kernel-guest"));
+        guest.map(PathBuf::as_path).context("cargo has built no kernel-guest")
+    }
+}
+
+/// Programs of the workspace that no suite starts.
+const NOT_NEEDED: [&str; 3] = ["bench", "demo", "xtask"];
+
+/// Builds the suites and the programs; `object` is embedded instead of the committed one.
+pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
+    let mut suites = Vec::new();
+    let mut programs = Vec::new();
+    let tests: Vec<&str> = wanted.iter().flat_map(|suite| ["--test", suite.name]).collect();
+    let run = |arguments: &[&str]| -> Result<Vec<Value>> {
+        let mut command = cargo();
+        command.args(arguments).args(["--locked", "--message-format=json-render-diagnostics"]);
+        if let Some(object) = object {
+            command.env("SPANWARDEN_EBPF_OBJECT", object);
+        }
+        let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+        ensure!(output.status.success(), "cargo {}: {}", arguments.join(" "), output.status);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().map(|line| serde_json::from_str(line).context("cargo's messages")).collect()
+    };
+    println!("==> the suites and the programs they start");
+    let packages = ["--package", "spanwarden", "--package", "spanwarden-tests"];
+    let mut messages = run(&[&["build", "--bins"][..], &packages].concat())?;
+    if !tests.is_empty() {
+        messages.extend(run(&[&["test", "--no-run", "--package", "spanwarden-tests"][..], &tests].concat())?);
+    }
+    for message in &messages {
+        let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())
+        else {
+            continue;
+        };
+        match message["target"]["kind"][0].as_str() {
+            Some("test") => suites.push((name.to_owned(), PathBuf::from(path))),
+            Some("bin") if !NOT_NEEDED.contains(&name) && !programs.contains(&PathBuf::from(path)) => {
+                programs.push(PathBuf::from(path));
+            }
+            _ => {}
+        }
+    }
+    let binary = |suite: &&Suite| {
+        let found = suites.iter().find(|(name, _)| name == suite.name);
+        found
+            .map(|(_, path)| path.clone())
+            .with_context(|| format!("cargo has built no suite {}", suite.name))
+    };
+    let suites = wanted.iter().map(binary).collect::<Result<_>>()?;
+    println!("    below {}", target().display());
+    Ok(Built { suites, programs })
+}
+
+/// What `kernel-guest` is to run: every test of the suites whose name contains `filter`.
+pub(super) fn plan(
+    wanted: &[&Suite],
+    built: &Built,
+    filter: &str,
+    variables: &[(String, String)],
+) -> Result<Value> {
+    let mut suites = Vec::new();
+    for (suite, binary) in wanted.iter().zip(&built.suites) {
+        let output = Command::new(binary).args(["--list", "--format", "terse"]).output();
+        let output = output.with_context(|| binary.display().to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let tests: Vec<Value> = text
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .filter(|name| name.contains(filter) && !suite.leave_out.iter().any(|part| name.contains(part)))
+            .map(|name| {
+                let needs = suite.needs.iter().find(|(part, _)| name.contains(part)).map(|(_, fact)| fact);
+                json!({ "name": name, "needs": needs })
+            })
+            .collect();
+        ensure!(!tests.is_empty() || !filter.is_empty(), "the suite {} has no tests", suite.name);
+        suites.push(json!({ "suite": suite.name, "binary": binary, "seconds": SECONDS, "tests": tests }));
+    }
+    let environment: serde_json::Map<String, Value> =
+        variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    Ok(json!({ "suites": suites, "environment": environment }))
+}
