@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod doctor;
 mod run;
 mod validate;
 
@@ -23,16 +24,18 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Validate(validate::Validate),
+    Doctor(doctor::Doctor),
 }
 
 /// Parses the arguments, runs, and says with the exit code how it went: 0 well, 1 failed, 2 bad arguments.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(run) => run.run(),
-        Command::Validate(validate) => validate.run(),
+        Command::Run(run) => run.run().map(|()| ExitCode::SUCCESS),
+        Command::Validate(validate) => validate.run().map(|()| ExitCode::SUCCESS),
+        Command::Doctor(doctor) => doctor.run(),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{}", chain(&error));
             ExitCode::FAILURE

@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod capabilities;
 pub mod cgroup;
+pub mod doctor;
 pub mod findings;
 pub mod join;
 pub mod loader;

@@ -14,7 +14,7 @@ mod pins;
 mod programs;
 mod sys;
 
-pub(super) use cgroup2::Root;
+pub(super) use cgroup2::{Root, open as open_cgroup};
 pub use error::OriginError;
 pub(super) use error::chain;
 use link::Attachment;
@@ -43,7 +43,7 @@ use std::{
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/spanwarden.bpf.o"));
 
 /// Oldest kernel on which the programs are tested: it has every helper they use.
-const OLDEST: KernelVersion = KernelVersion::new(5, 10, 0);
+pub(super) const OLDEST: KernelVersion = KernelVersion::new(5, 10, 0);
 
 /// The outcome of [`attach`].
 pub(super) struct Loaded {

@@ -31,7 +31,7 @@ impl Root {
     }
 }
 
-pub(super) fn open(path: PathBuf) -> Result<Root, OriginError> {
+pub(in crate::origin) fn open(path: PathBuf) -> Result<Root, OriginError> {
     let path = fs::canonicalize(&path).map_err(|source| OriginError::NoCgroup { path, source })?;
     let no_cgroup = |source| OriginError::NoCgroup { path: path.clone(), source };
     let dir = File::open(&path).map_err(no_cgroup)?;

@@ -1,0 +1,225 @@
+//! Kernel programs of somebody else: two instructions that let everything pass, attached as asked.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+/// Commands of `enum bpf_cmd` (linux/bpf.h).
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_DETACH: libc::c_long = 9;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_CREATE: libc::c_long = 28;
+
+/// A hook of a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `cgroup_skb/ingress`
+    Ingress,
+    /// `cgroup_skb/egress`
+    Egress,
+    /// `sock_ops`
+    SockOps,
+    /// `cgroup/connect4`
+    Connect4,
+    /// `cgroup/connect6`
+    Connect6,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Ingress, Self::Egress, Self::SockOps, Self::Connect4, Self::Connect6];
+
+    /// `enum bpf_prog_type` and `enum bpf_attach_type` (linux/bpf.h).
+    fn types(self) -> (u32, u32) {
+        match self {
+            Self::Ingress => (8, 0),
+            Self::Egress => (8, 1),
+            Self::SockOps => (13, 3),
+            Self::Connect4 => (18, 10),
+            Self::Connect6 => (18, 11),
+        }
+    }
+}
+
+/// How a program is attached: the flags of `BPF_PROG_ATTACH`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody else may attach, here or below.
+    Exclusive = 0,
+    /// Those below may, and this one does not run there then (`BPF_F_ALLOW_OVERRIDE`).
+    Override = 1,
+    /// Everybody may (`BPF_F_ALLOW_MULTI`).
+    Multi = 2,
+}
+
+/// A loaded program that returns 1: everything passes.
+#[derive(Debug)]
+pub struct Empty {
+    program: OwnedFd,
+    hook: Hook,
+}
+
+impl Empty {
+    /// Loads it for a hook.
+    pub fn load(hook: Hook, name: &str) -> Result<Self> {
+        /// `BPF_ALU64 | BPF_MOV | BPF_K` to r0 with immediate 1, and `BPF_JMP | BPF_EXIT`: opcode, registers, offset,
+        /// immediate (RFC 9669 section 3).
+        const RETURN_1: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        #[repr(C)]
+        #[derive(Default)]
+        struct Attr {
+            program_type: u32,
+            instruction_count: u32,
+            instructions: u64,
+            license: u64,
+            log_level: u32,
+            log_size: u32,
+            log: u64,
+            kernel_version: u32,
+            flags: u32,
+            name: [u8; 16],
+            interface: u32,
+            attach_type: u32,
+        }
+        let license = CString::new("Apache-2.0")?;
+        let (program_type, attach_type) = hook.types();
+        let mut attr = Attr {
+            program_type,
+            attach_type,
+            instruction_count: RETURN_1.len() as u32,
+            instructions: RETURN_1.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            ..Attr::default()
+        };
+        let length = name.len().min(attr.name.len() - 1);
+        attr.name[..length].copy_from_slice(&name.as_bytes()[..length]);
+        // SAFETY: `Attr` is the beginning of the attribute for this command; the instructions and the licence that
+        // it points to outlive the call.
+        let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attr) }.context("BPF_PROG_LOAD")?;
+        // SAFETY: the kernel has just made this descriptor for us; nobody else closes it.
+        Ok(Self { program: unsafe { OwnedFd::from_raw_fd(fd) }, hook })
+    }
+
+    /// Attaches it without a link. Dropping the guard detaches it.
+    pub fn attach(self, cgroup: &Path, mode: Mode) -> Result<Foreign> {
+        let cgroup = File::open(cgroup).with_context(|| cgroup.display().to_string())?;
+        let mut attr = Attach {
+            target: cgroup.as_raw_fd(),
+            program: self.program.as_raw_fd(),
+            attach_type: self.hook.types().1,
+            flags: mode as u32,
+        };
+        // SAFETY: `Attach` is the beginning of the attribute for this command; both descriptors are open.
+        unsafe { bpf(BPF_PROG_ATTACH, &mut attr) }.context("BPF_PROG_ATTACH")?;
+        Ok(Foreign { program: self, cgroup })
+    }
+
+    /// Attaches it by link. Dropping the link detaches it.
+    pub fn link(&self, cgroup: &Path) -> Result<OwnedFd> {
+        let cgroup = File::open(cgroup).with_context(|| cgroup.display().to_string())?;
+        // This command has program and target the other way round.
+        let mut attr = Attach {
+            target: self.program.as_raw_fd(),
+            program: cgroup.as_raw_fd(),
+            attach_type: self.hook.types().1,
+            flags: 0,
+        };
+        // SAFETY: as in `attach`.
+        let fd = unsafe { bpf(BPF_LINK_CREATE, &mut attr) }.context("BPF_LINK_CREATE")?;
+        // SAFETY: the kernel has just made this descriptor for us; nobody else closes it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Result<u32> {
+        /// Type and id begin `struct bpf_prog_info`.
+        #[derive(Default)]
+        #[repr(C)]
+        struct Info {
+            program_type: u32,
+            id: u32,
+        }
+        #[repr(C)]
+        struct Attr {
+            program: RawFd,
+            length: u32,
+            info: u64,
+        }
+        let mut info = Info::default();
+        let mut attr = Attr {
+            program: self.program.as_raw_fd(),
+            length: size_of::<Info>() as u32,
+            info: (&raw mut info) as u64,
+        };
+        // SAFETY: `Attr` is the attribute for this command; the kernel writes at most `length` bytes to `info`.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.context("BPF_OBJ_GET_INFO_BY_FD")?;
+        Ok(info.id)
+    }
+}
+
+/// The attribute of `BPF_PROG_ATTACH`, `BPF_PROG_DETACH` and, with the first two exchanged, `BPF_LINK_CREATE`.
+#[repr(C)]
+struct Attach {
+    target: RawFd,
+    program: RawFd,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// An attached program of somebody else.
+#[derive(Debug)]
+pub struct Foreign {
+    program: Empty,
+    cgroup: File,
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let mut attr = Attach {
+            target: self.cgroup.as_raw_fd(),
+            program: self.program.program.as_raw_fd(),
+            attach_type: self.program.hook.types().1,
+            flags: 0,
+        };
+        // SAFETY: as in `Empty::attach`. A failure leaves it to the cgroup's removal.
+        let _ = unsafe { bpf(BPF_PROG_DETACH, &mut attr) };
+    }
+}
+
+/// How many programs are attached to the hook of exactly this cgroup.
+pub fn attached(cgroup: &Path, hook: Hook) -> Result<usize> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        target: RawFd,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        programs: u64,
+        count: u32,
+        padding: u32,
+    }
+    let cgroup = File::open(cgroup).with_context(|| cgroup.display().to_string())?;
+    let mut attr = Attr { target: cgroup.as_raw_fd(), attach_type: hook.types().1, ..Attr::default() };
+    // SAFETY: `Attr` is the beginning of the attribute for this command; without room for ids only the count is
+    // written.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }.context("BPF_PROG_QUERY")?;
+    Ok(attr.count as usize)
+}
+
+/// # Safety
+/// `T` must be the beginning of what `command` reads and writes in `union bpf_attr`, and what it points to must be
+/// valid for the command.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<RawFd> {
+    // SAFETY: bpf(2) reads and writes at most `size` bytes at `attr`; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+}
