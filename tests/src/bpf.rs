@@ -114,7 +114,7 @@ impl Empty {
         let mut attr = Attach {
             target: cgroup.as_raw_fd(),
             program: self.program.as_raw_fd(),
-            attach_type: self.hook.types().1,
+            hook: self.hook.types().1,
             flags: mode as u32,
         };
         // SAFETY: `Attach` is the beginning of the attribute for this command; both descriptors are open.
@@ -129,7 +129,7 @@ impl Empty {
         let mut attr = Attach {
             target: self.program.as_raw_fd(),
             program: cgroup.as_raw_fd(),
-            attach_type: self.hook.types().1,
+            hook: self.hook.types().1,
             flags: 0,
         };
         // SAFETY: as in `attach`.
@@ -170,7 +170,7 @@ impl Empty {
 struct Attach {
     target: RawFd,
     program: RawFd,
-    attach_type: u32,
+    hook: u32,
     flags: u32,
 }
 
@@ -186,7 +186,7 @@ impl Drop for Foreign {
         let mut attr = Attach {
             target: self.cgroup.as_raw_fd(),
             program: self.program.program.as_raw_fd(),
-            attach_type: self.program.hook.types().1,
+            hook: self.program.hook.types().1,
             flags: 0,
         };
         // SAFETY: as in `Empty::attach`. A failure leaves it to the cgroup's removal.

@@ -7,13 +7,12 @@ use super::{
     privileges::{in_initial_cgroup_namespace, in_initial_pid_namespace, own_comm},
 };
 use crate::origin::{
-    Evidence, Origin, OriginSource as _,
+    Evidence, NoPods, Origin, OriginSource as _,
     bpf::{KernelOrigins, Options as Attach},
     findings::Finding,
     loader::OriginError,
 };
 use std::{
-    collections::BTreeSet,
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd as _,
@@ -47,12 +46,7 @@ pub(super) fn checks(options: &Options, possible: bool, loads: bool, checks: &mu
         checks.extend(all.map(|name| Check::unchecked(name, cause)));
         return;
     }
-    let attach = Attach {
-        cgroup: options.cgroup.clone(),
-        own_addresses: BTreeSet::new(),
-        ports: Vec::new(),
-        pods: Arc::new(crate::origin::NoPods),
-    };
+    let attach = Attach::new(options.cgroup.clone(), Arc::new(NoPods));
     let kernel = match KernelOrigins::attach(attach) {
         Ok(kernel) => kernel,
         Err(error) => {

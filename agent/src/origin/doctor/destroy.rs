@@ -1,4 +1,4 @@
-//! `SOCK_DESTROY` (sock_diag(7), Linux 4.5) on a socket of our own.
+//! `SOCK_DESTROY` (`sock_diag(7)`, Linux 4.5) on a socket of our own.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-/// `SOCK_DESTROY` (linux/sock_diag.h).
+/// `SOCK_DESTROY` (`linux/sock_diag.h`).
 const SOCK_DESTROY: u16 = 21;
 /// `NLM_F_REQUEST | NLM_F_ACK` and `NLMSG_ERROR` (linux/netlink.h).
 const REQUEST_AND_ACK: u16 = 1 | 4;

@@ -127,12 +127,12 @@ fn names() -> BTreeMap<u32, String> {
 }
 
 fn list(programs: &[u32], names: &BTreeMap<u32, String>) -> String {
-    let named: Vec<String> = programs
+    let listed: Vec<String> = programs
         .iter()
         .map(|id| match names.get(id).map(String::as_str) {
             None | Some("") => format!("program {id}"),
             Some(name) => format!("program {id} `{name}`"),
         })
         .collect();
-    named.join(" and ")
+    listed.join(" and ")
 }
