@@ -22,17 +22,19 @@ pub const OWN_ADDRESSES: usize = 1_024;
 /// Bytes of the ring of findings: about 800 of them.
 pub const FINDINGS_BYTES: usize = 262_144;
 
+/// [`OriginRecord::state`]: nobody's. An accepted socket whose client's end was not seen on this node.
+pub const STATE_NONE: u32 = 0;
 /// [`OriginRecord::state`]: written at `connect`, on the client's socket.
 pub const STATE_OPENED: u32 = 1;
 /// [`OriginRecord::state`]: joined to an accepted socket, its destination being the agent's own.
 pub const STATE_JOINED: u32 = 2;
 /// [`OriginRecord::state`]: joined, but the client wanted to reach somebody else (a relayed handshake).
 pub const STATE_CONFLICT: u32 = 3;
-/// [`OriginRecord::state`]: only in a [`Finding`], of a connection that is older than the programs.
+/// [`OriginRecord::state`]: of a connection that is older than the programs; see [`FLAG_PRE_EXISTING`].
 pub const STATE_PRE_EXISTING: u32 = 4;
 
 /// Who opened a connection. In the storage of the client's socket from `connect` on, in the join map from
-/// `ACTIVE_ESTABLISHED` on, and from `PASSIVE_ESTABLISHED` on in the accepted socket's storage.
+/// `ACTIVE_ESTABLISHED` to `PASSIVE_ESTABLISHED` or the client's close, and then in the accepted socket's storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginRecord {
@@ -81,6 +83,29 @@ pub struct JoinKey {
     pub server_next: u32,
 }
 
+/// A socket's storage: who opened it, and what it sends. One value and not two, because the allocation is the
+/// dearest part of what a connection costs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Socket {
+    /// All zeroes ([`STATE_NONE`]) where nobody is known.
+    pub origin: OriginRecord,
+    /// What is to be looked at of the bytes it sends.
+    pub flow: Flow,
+}
+
+/// [`Flow::state`]: the storage was made by the first payload packet: the connection is older than the programs.
+pub const FLOW_NEW: u32 = 0;
+/// [`Flow::state`]: `connect` was called; [`Flow::base`] is not known. Set by a SYN that carries payload (TCP Fast
+/// Open), or by `ACTIVE_ESTABLISHED`.
+pub const FLOW_OPENING: u32 = 1;
+/// [`Flow::state`]: [`Flow::base`] is known, and payload is looked at.
+pub const FLOW_WATCHED: u32 = 2;
+/// [`Flow::state`]: nothing is to be looked at: decided, or a server's socket.
+pub const FLOW_DONE: u32 = 3;
+/// [`Flow::state`]: payload is dropped as long as the programs enforce.
+pub const FLOW_BLOCKED: u32 = 4;
+
 /// What egress remembers of a client's socket until the first payload bytes have told the protocol.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,8 +114,8 @@ pub struct Flow {
     pub classifier: Classifier,
     /// Sequence number of the first payload byte.
     pub base: u32,
-    /// 1 when the verdict is there and nothing is to be looked at any more.
-    pub done: u32,
+    /// One of the `FLOW_*`.
+    pub state: u32,
     /// How many bytes of `chunk` are under inspection.
     pub length: u32,
     /// Where in the packet the next ones are.
@@ -294,6 +319,53 @@ pub struct DenyKey {
     pub reserved: u32,
 }
 
+/// Key of the memory of failed TLS connections. Each one is in it twice, under a strong and under a weak key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptKey {
+    /// As in [`OriginRecord::netns_cookie`].
+    pub netns_cookie: u64,
+    /// As in [`OriginRecord::cgroup_id`]: the container, and not the pod, whose other containers have other
+    /// clients.
+    pub cgroup_id: u64,
+    /// As in [`OriginRecord::destination`]; all zeroes in the weak key.
+    pub destination: [u8; 16],
+    /// As in [`OriginRecord::destination_port`].
+    pub port: u32,
+    /// 1 in the weak key, which any address with this port has.
+    pub weak: u32,
+}
+
+/// Entries of the memory of failed TLS connections, two for each. One pod can add [`ATTEMPTS_BURST`] at once and
+/// [`ATTEMPTS_PER_SECOND`] on, so that within a minute forty of them could not push out another's.
+pub const ATTEMPTS: usize = 16_384;
+
+/// New failures a second that one pod may have remembered. One that replaces an older one of its key is free.
+pub const ATTEMPTS_PER_SECOND: u32 = 2;
+
+/// As above, at once after a time of silence.
+pub const ATTEMPTS_BURST: u32 = 64;
+
+/// Key of a token bucket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketKey {
+    /// The pod's cgroup, as [`Policy`] tells it.
+    pub cgroup_id: u64,
+    /// One of the `BUCKET_*`.
+    pub what: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+}
+
+/// [`BucketKey::what`]: findings that are delivered.
+pub const BUCKET_FINDINGS: u32 = 0;
+/// [`BucketKey::what`]: failed TLS connections that are remembered.
+pub const BUCKET_ATTEMPTS: u32 = 1;
+
+/// Token buckets at one time, two for a pod.
+pub const BUCKETS: usize = 8_192;
+
 /// Receiving ports that [`Settings::ports`] holds.
 pub const OWN_PORTS: usize = 8;
 
@@ -304,13 +376,13 @@ pub struct Settings {
     /// Cookie of the agent's network namespace, 0 while it is not known: a loopback destination counts as the
     /// agent's own only from there.
     pub netns_cookie: u64,
-    /// How long after a failed TLS connection plaintext is a fallback, nanoseconds.
+    /// How long after a failed TLS connection plaintext is a fallback, nanoseconds; 0 for not at all.
     pub fallback_window_ns: u64,
     /// How long a blocked destination is denied at `connect`, nanoseconds; 0 for not at all.
     pub deny_ns: u64,
     /// Thread-group id of the agent, which is never blocked.
     pub agent_tgid: u32,
-    /// Findings a second that one pod gets on average, and ...
+    /// Findings a second that one pod gets on average (0: as many as there are), and ...
     pub findings_per_second: u32,
     /// ... at once after a time of silence. The rest is counted as throttled.
     pub findings_burst: u32,
@@ -371,8 +443,10 @@ pub mod counter {
     pub const DENIED: u32 = 15;
     /// Connections that the policy blocks and that passed: no heartbeat, or the kill switch.
     pub const NOT_ENFORCED: u32 = 16;
+    /// Failed TLS connections not remembered, because their pod had more than its share.
+    pub const TLS_FORGOTTEN: u32 = 17;
     /// How many counters there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 }
 
 const _: () = {
@@ -384,5 +458,7 @@ const _: () = {
     assert!(size_of::<Finding>() == 40 + 32 + 8 + 72 + size_of::<OriginRecord>());
     assert!(size_of::<Policy>() == 16 && size_of::<DenyKey>() == 32 && size_of::<Pulse>() == 16);
     assert!(align_of::<Finding>() == 8 && align_of::<OriginRecord>() == 8 && align_of::<Flow>() == 8);
+    assert!(size_of::<Socket>() == size_of::<OriginRecord>() + size_of::<Flow>());
+    assert!(size_of::<AttemptKey>() == 40 && size_of::<BucketKey>() == 16);
     assert!(size_of::<Settings>() == 24 + 16 + 4 * OWN_PORTS);
 };

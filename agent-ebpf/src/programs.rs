@@ -1,31 +1,39 @@
 //! Programs by hook, and what they share.
 
+mod attempts;
 mod connect;
 mod egress;
 mod established;
 mod maps;
+mod packet;
+mod place;
+mod policy;
+mod report;
+mod throttle;
 
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
-use core::ffi::c_void;
-use core::ptr;
+use core::{ffi::c_void, ptr};
 use maps::raw;
-use spanwarden_ebpf::abi::{Flow, OriginRecord};
+use spanwarden_ebpf::abi::Socket;
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`
 const CREATE: u64 = 1;
 
-/// The socket's origin record, if it has one.
+/// The socket's storage, if it has one.
 #[inline(always)]
-fn origin_of(sk: *mut c_void) -> Option<*mut OriginRecord> {
-    // SAFETY: the map is socket storage of `OriginRecord`; `sk` comes from the context and is not null.
-    let record = unsafe { bpf_sk_storage_get(raw(&maps::ORIGINS), sk, ptr::null_mut(), 0) };
-    (!record.is_null()).then_some(record.cast())
+fn socket_of(sk: *mut c_void) -> Option<*mut Socket> {
+    storage(sk, 0)
 }
 
-/// The socket's flow, if it has one.
+/// The socket's storage; all zeroes when it had none. `None` when there is no memory for it.
 #[inline(always)]
-fn flow_of(sk: *mut c_void) -> Option<*mut Flow> {
-    // SAFETY: the map is socket storage of `Flow`; `sk` comes from the context and is not null.
-    let flow = unsafe { bpf_sk_storage_get(raw(&maps::FLOWS), sk, ptr::null_mut(), 0) };
-    (!flow.is_null()).then_some(flow.cast())
+fn socket_or_new(sk: *mut c_void) -> Option<*mut Socket> {
+    storage(sk, CREATE)
+}
+
+#[inline(always)]
+fn storage(sk: *mut c_void, flags: u64) -> Option<*mut Socket> {
+    // SAFETY: the map is socket storage of `Socket`; `sk` comes from the context and is not null.
+    let socket = unsafe { bpf_sk_storage_get(raw(&maps::SOCKETS), sk, ptr::null_mut(), flags) };
+    (!socket.is_null()).then_some(socket.cast())
 }

@@ -1,8 +1,9 @@
-//! `cgroup/connect4` and `connect6`: the opener, in its own context, into its socket's storage.
+//! `cgroup/connect4` and `connect6`: the opener, in its own context, into its socket's storage; and a refusal,
+//! where the same pod was stopped on its way to the same destination a moment ago.
 
 use super::{
-    CREATE,
-    maps::{self, count, raw},
+    maps::{self, count, lookup},
+    policy, socket_or_new,
 };
 use aya_ebpf::{
     EbpfContext as _,
@@ -10,17 +11,21 @@ use aya_ebpf::{
     helpers::generated::{
         bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_comm,
         bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_get_socket_cookie,
-        bpf_ktime_get_boot_ns, bpf_sk_storage_get,
+        bpf_ktime_get_boot_ns,
     },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
 use core::ptr::{self, addr_of, read_volatile};
-use spanwarden_ebpf::abi::{OriginRecord, STATE_OPENED, counter};
+use spanwarden_ebpf::abi::{
+    DenyKey, FLOW_OPENING, JoinKey, MODE_BLOCK, OriginRecord, STATE_OPENED, counter,
+};
 
 /// `SOCK_STREAM`: TCP, and MPTCP, which opens a TCP connection.
 const SOCK_STREAM: u32 = 1;
 const ALLOW: i32 = 1;
+/// `connect` gives EPERM.
+const REFUSE: i32 = 0;
 
 #[cgroup_sock_addr(connect4)]
 fn origin_connect4(ctx: SockAddrContext) -> i32 {
@@ -31,6 +36,7 @@ fn origin_connect4(ctx: SockAddrContext) -> i32 {
         unsafe {
             let v4 = read_volatile(addr_of!((*address).user_ip4));
             write_address(record, [0, 0, 0xffff_u32.to_be(), v4]);
+            return decide(record);
         }
     }
     ALLOW
@@ -49,6 +55,7 @@ fn origin_connect6(ctx: SockAddrContext) -> i32 {
                 read_volatile(addr_of!((*address).user_ip6[3])),
             ];
             write_address(record, words);
+            return decide(record);
         }
     }
     ALLOW
@@ -70,16 +77,18 @@ fn open(ctx: &SockAddrContext) -> Option<*mut OriginRecord> {
         return None;
     }
     count(counter::CONNECTS);
-    // SAFETY: the map is socket storage of `OriginRecord`, and `sk` was checked.
-    let record: *mut OriginRecord =
-        unsafe { bpf_sk_storage_get(raw(&maps::ORIGINS), sk.cast(), ptr::null_mut(), CREATE) }.cast();
-    if record.is_null() {
+    let Some(socket) = socket_or_new(sk.cast()) else {
         count(counter::STORE_FAILED);
         return None;
-    }
-    // SAFETY: helpers allowed in this hook since 5.8; `record` is the socket's own storage, which nothing else
+    };
+    // SAFETY: helpers allowed in this hook since 5.8; `socket` is the socket's own storage, which nothing else
     // writes while the socket is being connected.
     unsafe {
+        // A socket that connects again starts again.
+        (*socket).flow.state = FLOW_OPENING;
+        let record = &raw mut (*socket).origin;
+        (*record).join = JoinKey { client_next: 0, server_next: 0 };
+        (*record).join_check = JoinKey { client_next: 0, server_next: 0 };
         let ids = bpf_get_current_pid_tgid();
         (*record).tgid = (ids >> 32) as u32;
         (*record).pid = ids as u32;
@@ -98,8 +107,8 @@ fn open(ctx: &SockAddrContext) -> Option<*mut OriginRecord> {
         (*record).boot_ns = bpf_ktime_get_boot_ns();
         (*record).destination_port = u32::from(u16::from_be(port as u16));
         (*record).reserved = 0;
+        Some(record)
     }
-    Some(record)
 }
 
 /// `words` are in network byte order, as the kernel gives them.
@@ -116,4 +125,34 @@ unsafe fn write_address(record: *mut OriginRecord, words: [u32; 4]) {
         *to.add(2) = words[2];
         *to.add(3) = words[3];
     }
+}
+
+/// Looked at only while the programs enforce, so that mere observation does not pay for it.
+///
+/// # Safety
+/// `record` must be a value of the sockets map, complete.
+#[inline(always)]
+unsafe fn decide(record: *const OriginRecord) -> i32 {
+    // SAFETY: by contract; the key is the map's and lives on the stack during the call.
+    unsafe {
+        if !policy::enforcing() || policy::is_agent((*record).tgid) {
+            return ALLOW;
+        }
+        let ruling = policy::of(record);
+        if ruling.mode != MODE_BLOCK {
+            return ALLOW;
+        }
+        let key = DenyKey {
+            cgroup_id: ruling.pod,
+            destination: (*record).destination,
+            port: (*record).destination_port,
+            reserved: 0,
+        };
+        let Some(until) = lookup::<_, _, u64>(&maps::DENIED, &key) else { return ALLOW };
+        if read_volatile(until) <= (*record).boot_ns {
+            return ALLOW;
+        }
+    }
+    count(counter::DENIED);
+    REFUSE
 }

@@ -5,13 +5,18 @@
 //! which the agent therefore never sets.
 
 use super::{
-    CREATE,
     maps::{self, count, raw},
-    origin_of,
+    packet::Address,
+    socket_of, socket_or_new,
 };
 use aya_ebpf::{
-    bindings::{BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, bpf_sock_ops},
-    helpers::generated::{bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_sk_storage_get},
+    bindings::{
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, bpf_sock_ops,
+    },
+    helpers::generated::{
+        bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_sock_ops_cb_flags_set,
+    },
     macros::sock_ops,
     programs::SockOpsContext,
 };
@@ -20,75 +25,93 @@ use core::{
     ptr::{self, addr_of, read_volatile},
 };
 use spanwarden_ebpf::{
-    abi::{Flow, JoinKey, OriginRecord, STATE_CONFLICT, STATE_JOINED, counter},
+    abi::{
+        FLOW_DONE, FLOW_OPENING, FLOW_WATCHED, JoinKey, OriginRecord, STATE_CONFLICT, STATE_JOINED,
+        STATE_OPENED, counter,
+    },
     proto::Classifier,
 };
 
 #[sock_ops]
 fn origin_established(ctx: SockOpsContext) -> u32 {
     let ops: *mut bpf_sock_ops = ctx.ops;
-    // SAFETY: the context outlives the program; fields are read in their own widths.
-    let op = unsafe { read_volatile(addr_of!((*ops).op)) };
-    if op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
-        return 1;
-    }
-    // SAFETY: as above.
-    let (sent, received, sk) = unsafe {
-        (
-            read_volatile(addr_of!((*ops).snd_nxt)),
-            read_volatile(addr_of!((*ops).rcv_nxt)),
-            read_volatile(addr_of!((*ops).__bindgen_anon_2.sk)),
-        )
+    // SAFETY: the context outlives the program; fields are read in their own widths, here and below.
+    let (op, sk) = unsafe {
+        let op = read_volatile(addr_of!((*ops).op));
+        let known = op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
+            || op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
+            || op == BPF_SOCK_OPS_STATE_CB;
+        if !known {
+            return 1;
+        }
+        (op, read_volatile(addr_of!((*ops).__bindgen_anon_2.sk)))
     };
     if sk.is_null() {
         return 1;
     }
-    if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
-        active(sk.cast(), JoinKey { client_next: sent, server_next: received });
-    } else {
-        passive(sk.cast(), JoinKey { client_next: received, server_next: sent });
+    match op {
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => active(ops, sk.cast()),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => passive(ops, sk.cast()),
+        _ => changed(ops, sk.cast()),
     }
     1
 }
 
 /// The client's end: leave the origin for the server's end, and start to watch what is sent.
 #[inline(always)]
-fn active(sk: *mut c_void, key: JoinKey) {
+fn active(ops: *mut bpf_sock_ops, sk: *mut c_void) {
     // A socket opened before the programs were attached has no record, and gets none by guessing.
-    let Some(record) = origin_of(sk) else { return };
-    // SAFETY: `record` and `flow` are this socket's storage values; `key` lives on the stack during the call.
+    let Some(socket) = socket_of(sk) else { return };
+    // SAFETY: `socket` is this socket's storage value; `key` lives on the stack during the call.
     unsafe {
+        let record = &raw mut (*socket).origin;
+        if (*record).state != STATE_OPENED {
+            return;
+        }
+        // What is acknowledged, not what was sent: a SYN may carry payload (TCP Fast Open), which a listener
+        // without it, as the agent's is, leaves to be sent again.
+        let key = JoinKey {
+            client_next: read_volatile(addr_of!((*ops).snd_una)),
+            server_next: read_volatile(addr_of!((*ops).rcv_nxt)),
+        };
         (*record).join = key;
         (*record).join_check = key;
         if bpf_map_update_elem(raw(&maps::JOIN), ptr::from_ref(&key).cast(), record.cast(), 0) != 0 {
             count(counter::STORE_FAILED);
         }
-        let flow: *mut Flow = bpf_sk_storage_get(raw(&maps::FLOWS), sk, ptr::null_mut(), CREATE).cast();
-        if flow.is_null() {
-            count(counter::STORE_FAILED);
-            return;
+        let flow = &raw mut (*socket).flow;
+        if (*flow).state == FLOW_OPENING {
+            (*flow).classifier = Classifier::default();
+            (*flow).base = key.client_next;
+            (*flow).state = FLOW_WATCHED;
         }
-        // A socket that connects again starts again.
-        (*flow).classifier = Classifier::default();
-        (*flow).done = 0;
-        (*flow).base = key.client_next;
+        bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32);
     }
 }
 
-/// The server's end: move the origin into the accepted socket.
+/// The server's end: move the origin into the accepted socket, whose own bytes are nobody's export.
 #[inline(always)]
-fn passive(sk: *mut c_void, key: JoinKey) {
+fn passive(ops: *mut bpf_sock_ops, sk: *mut c_void) {
+    let Some(socket) = socket_or_new(sk) else {
+        count(counter::STORE_FAILED);
+        return;
+    };
     // SAFETY: `key` lives on the stack during the calls; look-ups are checked for null; the map's value and the
-    // storage's value have the same type.
+    // storage's origin have the same type.
     unsafe {
-        let left = bpf_map_lookup_elem(raw(&maps::JOIN), ptr::from_ref(&key).cast());
+        (*socket).flow.state = FLOW_DONE;
+        let key = JoinKey {
+            client_next: read_volatile(addr_of!((*ops).rcv_nxt)),
+            server_next: read_volatile(addr_of!((*ops).snd_nxt)),
+        };
+        let left: *const OriginRecord =
+            bpf_map_lookup_elem(raw(&maps::JOIN), ptr::from_ref(&key).cast()).cast();
         if left.is_null() {
             return;
         }
-        let record: *mut OriginRecord = bpf_sk_storage_get(raw(&maps::ORIGINS), sk, left, CREATE).cast();
-        if record.is_null() {
-            count(counter::STORE_FAILED);
-        } else if (*record).join != key || (*record).join_check != key || !is_own(record) {
+        let record = &raw mut (*socket).origin;
+        *record = *left;
+        if (*record).join != key || (*record).join_check != key || !is_own(record) {
             (*record).state = STATE_CONFLICT;
             count(counter::CONFLICT);
         } else {
@@ -99,6 +122,22 @@ fn passive(sk: *mut c_void, key: JoinKey) {
     }
 }
 
+/// The client's end is in another state.
+#[inline(always)]
+fn changed(ops: *mut bpf_sock_ops, sk: *mut c_void) {
+    // SAFETY: the arguments of this callback are the old and the new state.
+    let new = unsafe { read_volatile(addr_of!((*ops).__bindgen_anon_1.args[1])) };
+    if new != BPF_TCP_CLOSE {
+        return;
+    }
+    let Some(socket) = socket_of(sk) else { return };
+    // SAFETY: the storage value of this socket; the key is in its memory.
+    unsafe {
+        // Nobody on this node has accepted it, or the entry is gone. It must not push out another's.
+        bpf_map_delete_elem(raw(&maps::JOIN), (&raw const (*socket).origin.join).cast());
+    }
+}
+
 /// Whether the client wanted to reach the agent. Loopback (and the unspecified address, which Linux takes for
 /// it) is the agent's only in the agent's network namespace.
 ///
@@ -106,19 +145,12 @@ fn passive(sk: *mut c_void, key: JoinKey) {
 /// `record` must be a value of the origins map.
 #[inline(always)]
 unsafe fn is_own(record: *const OriginRecord) -> bool {
-    // SAFETY: 16 bytes at an offset that is a multiple of 8, read as two words.
-    let (high, low) = unsafe {
-        let words: *const u64 = addr_of!((*record).destination).cast();
-        (u64::from_be(*words), u64::from_be(*words.add(1)))
-    };
-    let mapped = high == 0 && low >> 32 == 0xffff;
-    let loopback = mapped && (low as u32 >> 24 == 127 || low as u32 == 0) || high == 0 && low <= 1;
-    if loopback {
+    // SAFETY: 16 bytes at an offset that is a multiple of 8, and plain reads of the record.
+    let (destination, netns_cookie): (Address, u64) =
+        unsafe { (*addr_of!((*record).destination).cast(), (*record).netns_cookie) };
+    if destination.is_loopback() {
         let Some(settings) = maps::SETTINGS.get(0) else { return false };
-        // SAFETY: plain read of the record.
-        let client = unsafe { (*record).netns_cookie };
-        return settings.netns_cookie != 0 && settings.netns_cookie == client;
+        return settings.netns_cookie != 0 && settings.netns_cookie == netns_cookie;
     }
-    let address = [high.to_be(), low.to_be()];
-    maps::own_contains(&address)
+    maps::own_contains(&destination.0)
 }

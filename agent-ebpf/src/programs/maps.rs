@@ -2,20 +2,18 @@
 
 use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    helpers::generated::bpf_map_lookup_elem,
     macros::btf_map,
 };
-use core::{ffi::c_void, ptr};
+use core::{arch::asm, ffi::c_void, ptr};
 use spanwarden_ebpf::abi::{
-    self, DenyKey, Finding, Flow, JoinKey, OriginRecord, Policy, Pulse, Settings, counter,
+    self, AttemptKey, BucketKey, DenyKey, Finding, JoinKey, OriginRecord, Policy, Pulse, Settings, Socket,
+    TlsAttempt, counter,
 };
 
-/// Origins: of client sockets from `connect` on, of accepted sockets from the join on.
+/// Origins and flows: of client sockets from `connect` on, of accepted sockets from `PASSIVE_ESTABLISHED` on.
 #[btf_map]
-pub(super) static ORIGINS: SkStorage<OriginRecord> = SkStorage::new();
-
-/// Flows of client sockets from `ACTIVE_ESTABLISHED` on.
-#[btf_map]
-pub(super) static FLOWS: SkStorage<Flow> = SkStorage::new();
+pub(super) static SOCKETS: SkStorage<Socket> = SkStorage::new();
 
 /// Origins on their way from the client's end of a handshake to the server's.
 #[btf_map]
@@ -45,6 +43,14 @@ pub(super) static PLACES: LpmTrie<[u8; 16], u32, { abi::NETWORKS }> = LpmTrie::n
 #[btf_map]
 pub(super) static DENIED: LruHashMap<DenyKey, u64, { abi::DENIALS }> = LruHashMap::new();
 
+/// TLS connections that failed.
+#[btf_map]
+pub(super) static ATTEMPTS: LruHashMap<AttemptKey, TlsAttempt, { abi::ATTEMPTS }> = LruHashMap::new();
+
+/// Token buckets: the theoretical arrival time of the next token's use, nanoseconds since boot.
+#[btf_map]
+pub(super) static BUCKETS: LruHashMap<BucketKey, u64, { abi::BUCKETS }> = LruHashMap::new();
+
 /// Plaintext findings.
 #[btf_map]
 pub(super) static FINDINGS: RingBuf<Finding, { abi::FINDINGS_BYTES }> = RingBuf::new();
@@ -59,21 +65,41 @@ pub(super) fn raw<M>(map: &'static M) -> *mut c_void {
     ptr::from_ref(map).cast_mut().cast()
 }
 
-/// Adds one to a counter.
+/// Adds one to a counter. In one instruction (`BPF_XADD`): a program in process context is interrupted by one in
+/// softirq context on the same CPU, and the counters must add up.
 #[inline(always)]
 pub(super) fn count(index: u32) {
     if let Some(counter) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: the slot belongs to this CPU, and user space only reads it. An interrupt between load and
-        // store can lose one count of this CPU.
-        unsafe { *counter += 1 }
+        // SAFETY: the slot is eight aligned bytes that live as long as the map.
+        unsafe { add(counter, 1) }
     }
+}
+
+/// Adds to a number that other programs add to at the same time. The target has no atomic types with arithmetic in
+/// Rust; the instruction is there since the first of kernels.
+///
+/// # Safety
+/// `to` must be eight aligned bytes of a map's value.
+#[inline(always)]
+pub(super) unsafe fn add(to: *mut u64, summand: u64) {
+    // SAFETY: by contract.
+    unsafe { asm!("lock *(u64 *)({to} + 0) += {summand}", to = in(reg) to, summand = in(reg) summand) }
+}
+
+/// A map's value for this key. Not `LruHashMap::get`, which gives references to what other CPUs write.
+///
+/// # Safety
+/// `K` and `V` must be the map's.
+#[inline(always)]
+pub(super) unsafe fn lookup<M, K, V>(map: &'static M, key: &K) -> Option<*mut V> {
+    // SAFETY: the helper reads as many bytes of the key as the map's keys have, by contract those of a `K`.
+    let value = unsafe { bpf_map_lookup_elem(raw(map), ptr::from_ref(key).cast()) };
+    (!value.is_null()).then_some(value.cast())
 }
 
 /// Whether `address` (network byte order) is in [`OWN`].
 #[inline(always)]
 pub(super) fn own_contains(address: &[u64; 2]) -> bool {
-    // SAFETY: the key is 16 initialised bytes; only the presence of a value matters.
-    unsafe {
-        !aya_ebpf::helpers::generated::bpf_map_lookup_elem(raw(&OWN), ptr::from_ref(address).cast()).is_null()
-    }
+    // SAFETY: the key is 16 initialised bytes.
+    unsafe { lookup::<_, _, u32>(&OWN, address).is_some() }
 }

@@ -14,10 +14,7 @@
 
 #![forbid(unsafe_code)]
 
-mod level;
 mod names;
-
-pub(super) use level::{Level, level};
 
 use std::fmt;
 

@@ -143,7 +143,7 @@ fn take_maps(
         enforce.reset()?;
     }
     let settings = maps::take(&mut bpf, "SETTINGS", Array::try_from)?;
-    let origins = maps::take(&mut bpf, "ORIGINS", SkStorage::try_from)?;
+    let origins = maps::take(&mut bpf, "SOCKETS", SkStorage::try_from)?;
     let (consumer, enforce) = (Some(consumer), Some(enforce));
     Ok(Loaded { attached: Attached { links, root, settings, consumer, enforce, pins }, origins })
 }

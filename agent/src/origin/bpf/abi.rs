@@ -3,28 +3,44 @@
 #![allow(unsafe_code)]
 
 use crate::config::extensions::{FindingsOutput, PlaintextPolicy};
-use aya::maps::{MapData, SkStorage};
+use aya::maps::{MapData, MapError, SkStorage};
 use spanwarden_ebpf::abi;
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    time::Duration,
+};
 
-/// Socket storage with the origins.
-pub(in crate::origin) type Origins = SkStorage<MapData, Record>;
+/// Sockets' storage, with their origins.
+pub(in crate::origin) type Origins = SkStorage<MapData, Socket>;
 
 /// A map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(in crate::origin) struct Record(pub(in crate::origin) abi::OriginRecord);
+pub(in crate::origin) struct Socket(abi::Socket);
 
-// SAFETY: `OriginRecord` is `repr(C)`, `Copy`, made of integers, and has no padding (asserted where it is defined),
+// SAFETY: `abi::Socket` is `repr(C)`, `Copy`, made of integers, and has no padding (asserted where it is defined),
 // so every bit pattern of its size is a value.
-unsafe impl aya::Pod for Record {}
+unsafe impl aya::Pod for Socket {}
+
+/// A socket's origin. `None` where the programs have not seen the socket, or nobody at its other end.
+pub(in crate::origin) fn origin_of(
+    sockets: &Origins,
+    socket: BorrowedFd<'_>,
+) -> Result<Option<abi::OriginRecord>, MapError> {
+    match sockets.get(&socket.as_raw_fd(), 0) {
+        Ok(Socket(socket)) => Ok((socket.origin.state != abi::STATE_NONE).then_some(socket.origin)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
 
 /// A map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(in crate::origin) struct Settings(pub(in crate::origin) abi::Settings);
 
-// SAFETY: as for `Record`.
+// SAFETY: as for `Socket`.
 unsafe impl aya::Pod for Settings {}
 
 /// A map's value.
@@ -32,7 +48,7 @@ unsafe impl aya::Pod for Settings {}
 #[repr(transparent)]
 pub(in crate::origin) struct Policy(pub(in crate::origin) abi::Policy);
 
-// SAFETY: as for `Record`.
+// SAFETY: as for `Socket`.
 unsafe impl aya::Pod for Policy {}
 
 /// A map's value.
@@ -40,7 +56,7 @@ unsafe impl aya::Pod for Policy {}
 #[repr(transparent)]
 pub(in crate::origin) struct Pulse(pub(in crate::origin) abi::Pulse);
 
-// SAFETY: as for `Record`.
+// SAFETY: as for `Socket`.
 unsafe impl aya::Pod for Pulse {}
 
 /// A map's key.
@@ -48,7 +64,7 @@ unsafe impl aya::Pod for Pulse {}
 #[repr(transparent)]
 pub(in crate::origin) struct DenyKey(pub(in crate::origin) abi::DenyKey);
 
-// SAFETY: as for `Record`.
+// SAFETY: as for `Socket`.
 unsafe impl aya::Pod for DenyKey {}
 
 /// What the programs are told. Ports beyond those that fit mean any port; nothing is hidden by that, for they

@@ -70,6 +70,8 @@ pub struct Counters {
     pub denied: u64,
     /// Connections that the policy blocks and that passed.
     pub not_enforced: u64,
+    /// Failed TLS connections not remembered, because their pod had more than its share.
+    pub tls_forgotten: u64,
 }
 
 impl Counters {
@@ -105,6 +107,7 @@ impl Counters {
             dropped: sum(index::DROPPED),
             denied: sum(index::DENIED),
             not_enforced: sum(index::NOT_ENFORCED),
+            tls_forgotten: sum(index::TLS_FORGOTTEN),
         }
     }
 
@@ -129,6 +132,7 @@ impl Counters {
             (index::DROPPED, self.dropped),
             (index::DENIED, self.denied),
             (index::NOT_ENFORCED, self.not_enforced),
+            (index::TLS_FORGOTTEN, self.tls_forgotten),
         ] {
             sums[index as usize] = sum;
         }
@@ -152,6 +156,7 @@ impl Counters {
         add(&SOCKETS, "store_failed", self.store_failed, before.store_failed);
         add(&SOCKETS, "tls", self.tls, before.tls);
         add(&SOCKETS, "tls_failed", self.tls_failed, before.tls_failed);
+        add(&SOCKETS, "tls_forgotten", self.tls_forgotten, before.tls_forgotten);
         add(&SOCKETS, "pre_existing", self.pre_existing, before.pre_existing);
         add(&SOCKETS, "foreign", self.foreign, before.foreign);
         add(&SOCKETS, "unreadable", self.unreadable, before.unreadable);

@@ -3,25 +3,24 @@
 
 #![allow(unsafe_code)]
 
-use super::abi::{Origins, Record};
+use super::abi::{self, Origins};
 use crate::origin::loader::{OriginError, chain};
-use aya::maps::MapError;
 use spanwarden_ebpf::abi::{OriginRecord, STATE_JOINED};
 use std::{
     io,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
 /// `SO_NETNS_COOKIE`, Linux 5.14; the same number on all architectures but SPARC.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// Who this process is to the kernel; the cookie of its network namespace as the kernel tells it, where it does.
-pub(super) fn identity(origins: &Origins) -> Result<OriginRecord, OriginError> {
+/// The cookie of this network namespace, from the kernel where it tells it, else from our own socket's origin
+/// record; and this process's id in the initial pid namespace, which only the record has.
+pub(super) fn identity(origins: &Origins) -> Result<(u64, u32), OriginError> {
     let (client, _server) = connect_to_self().map_err(|e| no_loopback(&e))?;
     let record = own_record(origins, &client)?;
-    let netns_cookie = netns_cookie_of(&client).unwrap_or(record.netns_cookie);
-    Ok(OriginRecord { netns_cookie, ..record })
+    Ok((cookie_of(&client).unwrap_or(record.netns_cookie), record.tgid))
 }
 
 /// Checks the join with a connection of our own, once the settings hold the namespace's cookie.
@@ -74,15 +73,11 @@ fn connect_to_self() -> io::Result<(TcpStream, TcpStream)> {
 }
 
 fn record_of(origins: &Origins, socket: &TcpStream) -> Result<Option<OriginRecord>, OriginError> {
-    match origins.get(&socket.as_raw_fd(), 0) {
-        Ok(Record(record)) => Ok(Some(record)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(error) => Err(OriginError::Map { map: "ORIGINS", chain: chain(&error) }),
-    }
+    abi::origin_of(origins, socket.as_fd())
+        .map_err(|error| OriginError::Map { map: "SOCKETS", chain: chain(&error) })
 }
 
-/// The cookie of a socket's network namespace.
-pub(in crate::origin) fn netns_cookie_of(socket: &impl AsFd) -> io::Result<u64> {
+fn cookie_of(socket: &impl AsFd) -> io::Result<u64> {
     let socket: BorrowedFd<'_> = socket.as_fd();
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;

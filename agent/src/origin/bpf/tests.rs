@@ -10,7 +10,7 @@ use std::{
     env, fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -324,7 +324,9 @@ fn drain_and_compare(origins: &KernelOrigins, found: &mpsc::Receiver<Finding>, r
 #[test]
 fn what_the_ring_buffer_cannot_take_is_counted() {
     in_cgroup("what_the_ring_buffer_cannot_take_is_counted", |cgroup| {
-        let origins = attach(cgroup);
+        let options = Options::new(cgroup.join("watched"), Pods::one());
+        let findings = FindingsOutput { per_second: 0, ..FindingsOutput::default() };
+        let origins = KernelOrigins::attach(Options { findings, ..options }).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // More findings than the ring holds, each with a header of eight bytes, and nobody reads.
         let room = spanwarden_ebpf::abi::FINDINGS_BYTES / (size_of::<spanwarden_ebpf::abi::Finding>() + 8);
