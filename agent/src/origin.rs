@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod capabilities;
 pub mod cgroup;
 pub mod doctor;
+pub mod enforce;
 pub mod findings;
 pub mod join;
 pub mod loader;

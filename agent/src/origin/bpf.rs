@@ -6,15 +6,16 @@ mod selftest;
 
 pub use counters::Counters;
 pub(in crate::origin) use counters::KEPT;
+pub(super) use selftest::netns_cookie_of;
 
 use super::{
-    Origin, OriginSource, PodSource,
+    Origin, OriginSource, PodSource, enforce,
     findings::{self, Finding},
     join::{Resolver, count_evidence},
     loader::{self, OriginError, own},
 };
 use crate::config::extensions::{FindingsOutput, PlaintextPolicy};
-use spanwarden_ebpf::abi::{STATE_CONFLICT, STATE_JOINED};
+use spanwarden_ebpf::abi::{OriginRecord, STATE_CONFLICT, STATE_JOINED};
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
@@ -74,7 +75,10 @@ pub struct KernelOrigins {
     cluster_cidrs: Vec<(IpAddr, u8)>,
     plaintext: PlaintextPolicy,
     ports: Vec<u16>,
-    netns_cookie: u64,
+    /// This process, as the kernel sees it.
+    own_record: OriginRecord,
+    /// Goes up as long as the thread of [`Self::watch_findings`] reads.
+    findings_beat: Arc<AtomicU64>,
     /// The last look-up was refused for another reason than that there is no record.
     refused: AtomicBool,
     conflicts: AtomicU64,
@@ -87,7 +91,7 @@ impl KernelOrigins {
     pub fn attach(options: Options) -> Result<Self, OriginError> {
         let loader::Loaded { mut attached, origins } =
             loader::attach(options.cgroup.clone(), options.pin.as_deref())?;
-        let (own, netns_cookie) = match start(&mut attached, &origins, &options) {
+        let (own, own_record) = match start(&mut attached, &origins, &options) {
             Ok(started) => started,
             Err(error) => {
                 attached.abandon(&error);
@@ -105,7 +109,8 @@ impl KernelOrigins {
             cluster_cidrs,
             plaintext,
             ports,
-            netns_cookie,
+            own_record,
+            findings_beat: Arc::default(),
             refused: AtomicBool::new(false),
             conflicts: AtomicU64::new(0),
             consumer: Mutex::new(None),
@@ -124,7 +129,8 @@ impl KernelOrigins {
             cluster_cidrs: self.cluster_cidrs.clone(),
             plaintext: self.plaintext.clone(),
             ports: self.ports.clone(),
-            netns_cookie: self.netns_cookie,
+            netns_cookie: self.own_record.netns_cookie,
+            beat: Arc::clone(&self.findings_beat),
         };
         *slot = Some(findings::Consumer::start(kernel, context, then).map_err(OriginError::Thread)?);
         Ok(())
@@ -137,8 +143,21 @@ impl KernelOrigins {
         slot.as_ref().map(findings::Consumer::counters).unwrap_or_default()
     }
 
+    /// What enforcement works with; once.
+    pub(super) fn take_enforcement(&self) -> Option<enforce::Kernel> {
+        let mut attached = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let side = attached.take_enforce_side()?;
+        Some(enforce::Kernel {
+            side,
+            watched: enforce::Watched::of(&attached.root),
+            own: self.own_record,
+            pods: self.resolver.pods(),
+            findings_beat: Arc::clone(&self.findings_beat),
+        })
+    }
+
     /// One line for the first, second, fourth, eighth… conflict: an attacker can make as many as he likes.
-    fn note_conflict(&self, record: &spanwarden_ebpf::abi::OriginRecord, peer: SocketAddr) {
+    fn note_conflict(&self, record: &OriginRecord, peer: SocketAddr) {
         let seen = self.conflicts.fetch_add(1, Ordering::Relaxed) + 1;
         if seen.is_power_of_two() {
             let wanted = SocketAddr::new(own::from_bytes(record.destination), record.destination_port as u16);
@@ -151,23 +170,23 @@ impl KernelOrigins {
     }
 }
 
-/// Tells the programs of this process, and proves that they work. The agent's own addresses, and the cookie of its
-/// network namespace.
+/// Tells the programs of this process, and proves that they work. The agent's own addresses, and its record.
 fn start(
     attached: &mut loader::Attached,
     origins: &abi::Origins,
     options: &Options,
-) -> Result<(BTreeSet<IpAddr>, u64), OriginError> {
+) -> Result<(BTreeSet<IpAddr>, OriginRecord), OriginError> {
     let Options { own_addresses, ports, plaintext, findings: output, cluster_cidrs, .. } = options;
     // First: until then pinned programs take a process that is no more for the agent.
-    let (netns_cookie, agent_tgid) = selftest::identity(origins)?;
+    let record = selftest::identity(origins)?;
+    let OriginRecord { netns_cookie, tgid: agent_tgid, .. } = record;
     attached.set_settings(abi::settings(netns_cookie, agent_tgid, ports, plaintext, output))?;
     let mut own = own_addresses.clone();
     own.extend(own::of_interfaces().map_err(OriginError::Interfaces)?);
     attached.set_own(&own)?;
     attached.set_places(&findings::places::table(&own, cluster_cidrs))?;
     selftest::join(origins)?;
-    Ok((own, netns_cookie))
+    Ok((own, record))
 }
 
 impl OriginSource for KernelOrigins {

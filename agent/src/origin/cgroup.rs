@@ -14,7 +14,10 @@
 
 #![forbid(unsafe_code)]
 
+mod level;
 mod names;
+
+pub(super) use level::{Level, level};
 
 use std::fmt;
 

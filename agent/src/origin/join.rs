@@ -52,9 +52,12 @@ pub(super) struct Resolver {
 
 impl Resolver {
     pub(super) fn new(root: &super::loader::Root, pods: Arc<dyn PodSource>) -> Self {
-        let below = root.below_mount.to_string_lossy();
-        let below_mount = if below.is_empty() { String::new() } else { format!("/{below}") };
-        Self { tree: Tree::new(&root.path, root.id), below_mount, pods }
+        Self { tree: Tree::new(&root.path, root.id), below_mount: root.below_mount(), pods }
+    }
+
+    /// Where names come from.
+    pub(super) fn pods(&self) -> Arc<dyn PodSource> {
+        Arc::clone(&self.pods)
     }
 
     /// The origin that a joined record tells.

@@ -15,6 +15,7 @@ use crate::{
         NoPods, OriginSource, PodSource,
         bpf::{KernelOrigins, Options},
         capabilities,
+        enforce::Enforcer,
         join::AddressOrigins,
         loader::own,
         pods::FilePods,
@@ -29,13 +30,22 @@ pub(super) struct Origins {
     /// `evidence: required`
     pub(super) required: bool,
     kernel: Option<Arc<KernelOrigins>>,
+    enforcer: Option<Arc<Enforcer>>,
 }
 
 impl Origins {
-    /// Starts to read the kernel's findings. After capabilities were dropped.
+    /// Starts to read the kernel's findings, and to act on them. After capabilities were dropped.
     pub(super) fn watch(&self) -> Result<()> {
         if let Some(kernel) = &self.kernel {
-            kernel.watch_findings(|_| {})?;
+            let enforcer = self.enforcer.clone();
+            kernel.watch_findings(move |finding| {
+                if let Some(enforcer) = &enforcer {
+                    enforcer.finding(&finding);
+                }
+            })?;
+        }
+        if let Some(enforcer) = &self.enforcer {
+            enforcer.start().context("cannot start the threads of enforcement")?;
         }
         Ok(())
     }
@@ -47,7 +57,7 @@ impl Origins {
 pub(super) fn start(config: &Config) -> Result<Origins> {
     let Some(extension) = config.origin() else {
         let source = Arc::new(AddressOrigins::new(Arc::new(NoPods)));
-        return Ok(Origins { source, stamp: false, required: false, kernel: None });
+        return Ok(Origins { source, stamp: false, required: false, kernel: None, enforcer: None });
     };
     let pods = pods(extension)?;
     let variables =
@@ -71,12 +81,20 @@ pub(super) fn start(config: &Config) -> Result<Origins> {
             None
         }
     };
+    let enforcer = match &kernel {
+        Some(kernel) => {
+            let enforcer = Enforcer::prepare(kernel, &extension.plaintext, extension.required)
+                .context("extensions::origin::plaintext")?;
+            Some(Arc::new(enforcer))
+        }
+        None => None,
+    };
     capabilities::drop_all().context("cannot drop capabilities after attaching")?;
     let source: Arc<dyn OriginSource> = match &kernel {
         Some(kernel) => Arc::clone(kernel) as Arc<dyn OriginSource>,
         None => Arc::new(AddressOrigins::new(pods)),
     };
-    Ok(Origins { source, stamp: true, required: extension.required, kernel })
+    Ok(Origins { source, stamp: true, required: extension.required, kernel, enforcer })
 }
 
 fn pods(extension: &OriginExtension) -> Result<Arc<dyn PodSource>> {

@@ -15,12 +15,12 @@ use std::{
 /// `SO_NETNS_COOKIE`, Linux 5.14; the same number on all architectures but SPARC.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// The cookie of this network namespace, from the kernel where it tells it, else from our own socket's origin
-/// record; and this process's id in the initial pid namespace, which only the record has.
-pub(super) fn identity(origins: &Origins) -> Result<(u64, u32), OriginError> {
+/// Who this process is to the kernel; the cookie of its network namespace as the kernel tells it, where it does.
+pub(super) fn identity(origins: &Origins) -> Result<OriginRecord, OriginError> {
     let (client, _server) = connect_to_self().map_err(|e| no_loopback(&e))?;
     let record = own_record(origins, &client)?;
-    Ok((cookie_of(&client).unwrap_or(record.netns_cookie), record.tgid))
+    let netns_cookie = netns_cookie_of(&client).unwrap_or(record.netns_cookie);
+    Ok(OriginRecord { netns_cookie, ..record })
 }
 
 /// Checks the join with a connection of our own, once the settings hold the namespace's cookie.
@@ -77,7 +77,8 @@ fn record_of(origins: &Origins, socket: &TcpStream) -> Result<Option<OriginRecor
         .map_err(|error| OriginError::Map { map: "SOCKETS", chain: chain(&error) })
 }
 
-fn cookie_of(socket: &impl AsFd) -> io::Result<u64> {
+/// The cookie of a socket's network namespace.
+pub(in crate::origin) fn netns_cookie_of(socket: &impl AsFd) -> io::Result<u64> {
     let socket: BorrowedFd<'_> = socket.as_fd();
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;

@@ -125,7 +125,9 @@ impl Reader {
     }
 
     fn drain(&mut self, then: &dyn Fn(Finding)) {
+        self.context.beat.fetch_add(1, Ordering::Relaxed);
         while let Some(item) = self.side.findings.next() {
+            self.context.beat.fetch_add(1, Ordering::Relaxed);
             self.read += 1;
             let event = abi::finding(&item);
             if let Some(finding) = event.and_then(|event| self.context.finding(&event)) {

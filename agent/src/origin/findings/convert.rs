@@ -10,7 +10,7 @@ use spanwarden_ebpf::abi as kernel;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +22,8 @@ pub(in crate::origin) struct Context {
     pub(in crate::origin) plaintext: PlaintextPolicy,
     pub(in crate::origin) ports: Vec<u16>,
     pub(in crate::origin) netns_cookie: u64,
+    /// Goes up with every look at the ring: a reader that hangs is no reader.
+    pub(in crate::origin) beat: Arc<AtomicU64>,
 }
 
 impl Context {

@@ -20,10 +20,16 @@ pub(in crate::origin) struct Root {
     /// Its cgroup id.
     pub(in crate::origin) id: u64,
     /// Its path below the hierarchy's root as mounted here; empty for the root itself.
-    pub(in crate::origin) below_mount: PathBuf,
+    below_mount: PathBuf,
 }
 
 impl Root {
+    /// The path below the hierarchy's root with a slash in front; empty for the root itself.
+    pub(in crate::origin) fn below_mount(&self) -> String {
+        let below = self.below_mount.to_string_lossy();
+        if below.is_empty() { String::new() } else { format!("/{below}") }
+    }
+
     /// Whether the directory that was opened is still the one at its path. The kernel detaches the programs of
     /// a cgroup that is removed, silently.
     pub(in crate::origin) fn is_there(&self) -> bool {

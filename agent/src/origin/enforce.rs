@@ -1,0 +1,336 @@
+//! The upper rungs of the ladder: who is to be warned about or blocked, and the end of blocked connections.
+//!
+//! The kernel programs drop packets and refuse connections by themselves; what they are told, and what follows, is
+//! done here:
+//!
+//! - [`policies`] writes the mode of each pod's cgroup and follows pods and cgroups;
+//! - [`heartbeat`] says several times a second that this program lives and may act: when it is missing, everything
+//!   passes;
+//! - [`helper`] is a process of its own with the capabilities to destroy a blocked socket in its pod's network
+//!   namespace, so that the application gets an error at once instead of waiting for packets that never arrive.
+
+mod destroy;
+mod diag;
+mod encode;
+mod error;
+mod heartbeat;
+mod helper;
+mod namespaces;
+mod policies;
+mod request;
+mod sys;
+mod tree;
+
+pub use error::EnforceError;
+pub use helper::missing;
+pub(super) use tree::Watched;
+
+use super::{
+    PodSource,
+    bpf::KernelOrigins,
+    findings::{Finding, PlaintextMode, Proof},
+    loader::EnforceSide,
+};
+use crate::{
+    config::extensions::PlaintextPolicy,
+    telemetry::metrics::{self, counter},
+};
+use heartbeat::{BEAT, Heartbeat, boot_ns};
+use helper::{Helper, NotSent};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use policies::Policies;
+use request::{Outcome, Reply, Request};
+use spanwarden_ebpf::abi::{OTLP_PORTS, OriginRecord};
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tracing::{debug, info, warn};
+
+static DESTROYED: LazyLock<metrics::Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_plaintext_destroyed",
+        "Connections that were to be ended, by result: destroyed; late (destroyed after data had passed, because the \
+         pod was not known yet); gone (ended before); no_namespace, refused, unsupported, failed, declined, queue_full, \
+         no_helper (not destroyed: what is sent on them is dropped until they time out).",
+        &["result"],
+    )
+});
+
+/// How often what is known of pods is asked for anew.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How often the cgroups are walked without having been told of a change.
+const RESCAN: Duration = Duration::from_secs(10);
+/// The findings' reader shows itself five times a second; the kernel gives up after five seconds.
+const FINDINGS_SILENCE: Duration = Duration::from_secs(2);
+
+/// What the attached programs hand over.
+pub(super) struct Kernel {
+    pub(super) side: EnforceSide,
+    pub(super) watched: Watched,
+    /// This program's own record.
+    pub(super) own: OriginRecord,
+    pub(super) pods: Arc<dyn PodSource>,
+    /// Goes up as long as findings are read.
+    pub(super) findings_beat: Arc<AtomicU64>,
+}
+
+/// Enforces a policy. Dropping it ends enforcement: everything passes.
+pub struct Enforcer {
+    shared: Arc<Shared>,
+    heartbeat: Mutex<Option<Heartbeat>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    policy: PlaintextPolicy,
+    policies: Policies,
+    /// Absent when nothing is to be blocked, or it could not be had.
+    helper: Option<Helper>,
+    own_tgid: u32,
+    findings_beat: Arc<AtomicU64>,
+    /// Whether the kernel was told to enforce.
+    active: AtomicBool,
+    stop: AtomicBool,
+    asked: AtomicU64,
+    said: Mutex<HashSet<&'static str>>,
+}
+
+/// Bit of a request's id: data had passed.
+const LATE: u64 = 1 << 63;
+
+impl Enforcer {
+    /// Tells the kernel the policy of every pod that is there, and forks the helper when anything is to be blocked.
+    /// After attaching, in a process with one thread, before capabilities are dropped. Without what the helper needs
+    /// it is an error when `required`; else blocked connections are left to time out.
+    pub fn prepare(
+        kernel: &KernelOrigins,
+        policy: &PlaintextPolicy,
+        required: bool,
+    ) -> Result<Self, EnforceError> {
+        let Kernel { side, watched, own, pods, findings_beat } =
+            kernel.take_enforcement().ok_or(EnforceError::Taken)?;
+        let blocks = policy.blocks() && !policy.places.is_empty();
+        let helper = match blocks.then(|| Helper::start(watched.path.clone(), own.tgid)) {
+            Some(Err(error)) if required => return Err(error),
+            Some(Err(error)) => {
+                warn!(
+                    %error, "plaintext will be dropped, but its connections cannot be ended: applications notice only when \
+                     they time out, and by EPERM when they connect again"
+                );
+                None
+            }
+            Some(Ok(helper)) => Some(helper),
+            None => None,
+        };
+        let EnforceSide { policies, pulse, denied } = side;
+        let chain = own.ancestors.iter().copied().chain([own.cgroup_id]).filter(|&id| id != 0);
+        let policies = Policies::new((policies, denied), policy.clone(), watched, chain.collect(), pods);
+        policies.rescan();
+        let heartbeat = blocks.then(|| Heartbeat::new(pulse, policy.kill_switch.clone()));
+        let shared = Shared {
+            policy: policy.clone(),
+            policies,
+            helper,
+            own_tgid: own.tgid,
+            findings_beat,
+            active: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            said: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), heartbeat: Mutex::new(heartbeat), threads: Mutex::default() })
+    }
+
+    /// Starts the threads. After capabilities were dropped; a second call does nothing.
+    pub fn start(&self) -> io::Result<()> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if !threads.is_empty() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        threads.push(named("enforce-policy").spawn(move || shared.follow_pods())?);
+        let heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(heartbeat) = heartbeat {
+            let shared = Arc::clone(&self.shared);
+            threads.push(named("enforce-beat").spawn(move || shared.beat(heartbeat))?);
+        }
+        Ok(())
+    }
+
+    /// To be called with every finding: ends the connection of one that was blocked, or should have been. Does not
+    /// wait.
+    pub fn finding(&self, finding: &Finding) {
+        self.shared.finding(finding);
+    }
+}
+
+impl Drop for Enforcer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A panic was seen by what it leaves undone: no heartbeat, old policies.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn finding(&self, finding: &Finding) {
+        if finding.blocked {
+            self.destroy(finding, 0);
+            return;
+        }
+        let Some(uid) = self.missed(finding) else { return };
+        if !self.policies.blocks(uid) {
+            return;
+        }
+        let deny_for = u64::try_from(self.policy.deny_for.as_nanos()).unwrap_or(u64::MAX);
+        if deny_for > 0 {
+            self.policies.deny(uid, finding.destination, boot_ns().saturating_add(deny_for));
+        }
+        self.destroy(finding, LATE);
+    }
+
+    /// The pod of a finding that passed and would not have, had the kernel known that the pod is to be blocked. What
+    /// goes over loopback the kernel never blocks as the node's, because it does not know whose loopback it is.
+    fn missed<'a>(&self, finding: &'a Finding) -> Option<&'a str> {
+        let enforceable = self.active.load(Ordering::Relaxed)
+            && finding.mode != PlaintextMode::Block
+            && !finding.not_enforced
+            && !finding.remote.ip().is_loopback()
+            && self.policy.places.contains(&finding.place);
+        let otlp_port = [finding.destination, finding.remote]
+            .iter()
+            .any(|address| OTLP_PORTS.contains(&u32::from(address.port())));
+        let proven = match finding.proof {
+            Proof::Path => true,
+            Proof::Grpc => otlp_port,
+            Proof::Port => false,
+        };
+        let own = finding.origin.process.as_ref().is_some_and(|process| process.pid == self.own_tgid);
+        finding.origin.pod_uid.as_deref().filter(|_| enforceable && proven && !own)
+    }
+
+    fn destroy(&self, finding: &Finding, late: u64) {
+        let process = finding.origin.process.as_ref();
+        let request = Request {
+            id: (self.asked.fetch_add(1, Ordering::Relaxed) + 1) | late,
+            socket_cookie: finding.socket_cookie,
+            netns_cookie: finding.netns_cookie,
+            tgid: process.map_or(0, |process| process.pid),
+            local: finding.local,
+            remote: finding.remote,
+            destination: finding.destination,
+            cgroup: process.and_then(|process| process.cgroup_path.clone()).unwrap_or_default(),
+        };
+        let result = match self.helper.as_ref().map(|helper| helper.ask(&request)) {
+            Some(Ok(())) => return,
+            Some(Err(NotSent::Full)) => "queue_full",
+            Some(Err(NotSent::Ended)) | None => "no_helper",
+        };
+        self.count(result, finding.socket_cookie, 0);
+    }
+
+    fn note(&self, reply: Reply) {
+        let result = match reply.outcome {
+            Outcome::Destroyed if reply.id & LATE != 0 => "late",
+            outcome => outcome.as_str(),
+        };
+        self.count(result, reply.socket_cookie, reply.errno);
+    }
+
+    fn count(&self, result: &'static str, connection: u64, errno: i32) {
+        DESTROYED.with_label_values(&[result]).inc();
+        if matches!(result, "destroyed" | "late" | "gone") {
+            debug!(connection, result, "blocked connection ended");
+            return;
+        }
+        let first = self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(result);
+        if first {
+            let error = io::Error::from_raw_os_error(errno);
+            let error = if errno == 0 { String::new() } else { error.to_string() };
+            warn!(
+                connection,
+                result,
+                error,
+                "a blocked connection cannot be ended: what it sends is dropped, and its owner \
+                 notices by a timeout (said once for each result; spanwarden_plaintext_destroyed counts them)"
+            );
+        }
+    }
+
+    /// The life of the thread that keeps policies up to date.
+    fn follow_pods(&self) {
+        let events = self.policies.events();
+        let (mut walked, mut refreshed) = (Instant::now(), Instant::now());
+        while !self.stopped() {
+            let changed = match &events {
+                Some(events) => {
+                    let timeout = PollTimeout::try_from(BEAT).unwrap_or(PollTimeout::ZERO);
+                    poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) == Ok(1)
+                }
+                None => {
+                    thread::sleep(BEAT);
+                    false
+                }
+            };
+            if changed || walked.elapsed() >= RESCAN {
+                self.policies.rescan();
+                (walked, refreshed) = (Instant::now(), Instant::now());
+            } else if refreshed.elapsed() >= REFRESH {
+                self.policies.refresh();
+                refreshed = Instant::now();
+            }
+        }
+    }
+
+    /// The life of the thread that beats, and takes what the helper answers.
+    fn beat(&self, mut heartbeat: Heartbeat) {
+        let mut findings = (self.findings_beat.load(Ordering::Relaxed), Instant::now());
+        while !self.stopped() {
+            let beat = self.findings_beat.load(Ordering::Relaxed);
+            if beat != findings.0 {
+                findings = (beat, Instant::now());
+            }
+            let findings_run = beat != 0 && findings.1.elapsed() < FINDINGS_SILENCE;
+            let helper_runs = self.helper.as_ref().is_none_or(Helper::is_running);
+            let active = heartbeat.beat(findings_run, helper_runs);
+            self.active.store(active, Ordering::Relaxed);
+            self.take_replies(Instant::now() + BEAT);
+        }
+        self.active.store(false, Ordering::Relaxed);
+        heartbeat.stop();
+    }
+
+    fn take_replies(&self, until: Instant) {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Some(helper) = self.helper.as_ref().filter(|helper| helper.is_running()) else {
+                if let Some(status) = self.helper.as_ref().and_then(Helper::reap) {
+                    info!(?status, "the helper has ended");
+                }
+                thread::sleep(left);
+                return;
+            };
+            match helper.wait_for_reply(left) {
+                Some(reply) => self.note(reply),
+                None if left.is_zero() => return,
+                None => {}
+            }
+        }
+    }
+}
