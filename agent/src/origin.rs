@@ -100,6 +100,8 @@ pub struct Pod {
     pub node: Option<String>,
     /// `k8s.deployment.name`
     pub deployment: Option<String>,
+    /// The controller that the pod belongs to, where that is no deployment: `StatefulSet`, `DaemonSet`, `CronJob`, ….
+    pub owner: Option<String>,
     /// `spec.hostNetwork`: its addresses and its loopback are the node's.
     pub host_network: bool,
     /// Addresses of the pod (`status.podIPs`).
@@ -112,12 +114,34 @@ pub struct Pod {
     pub annotations: Vec<(String, String)>,
 }
 
+impl Pod {
+    /// What stays the same when the pod is replaced: its deployment's name, its controller's, or its own.
+    pub fn workload(&self) -> &str {
+        self.deployment.as_deref().or(self.owner.as_deref()).unwrap_or(&self.name)
+    }
+}
+
+/// A Service, as far as it is known by addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// Its addresses: of the cluster, external, of load balancers.
+    pub ips: Vec<std::net::IpAddr>,
+}
+
 /// Where pods come from: a file now, the kubelet and the API later.
 pub trait PodSource: Send + Sync {
     /// The pod with this uid (or, for a static pod, this config hash).
     fn by_uid(&self, uid: &str) -> Option<Arc<Pod>>;
     /// The pod with this address; `None` for host-network pods.
     fn by_ip(&self, ip: std::net::IpAddr) -> Option<Arc<Pod>>;
+    /// The Service with this address. Sources that know no Services have none.
+    fn service_by_ip(&self, _: std::net::IpAddr) -> Option<Arc<Service>> {
+        None
+    }
 }
 
 /// No pod source is configured: pods are known by their uid only.

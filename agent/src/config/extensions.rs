@@ -48,6 +48,17 @@ pub enum PlaintextMode {
     Block,
 }
 
+impl PlaintextMode {
+    /// As written in the configuration and in findings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Warn => "warn",
+            Self::Block => "block",
+        }
+    }
+}
+
 /// `plaintext`: a word (`observe`, `warn`, `block`: the mode for all pods) or a mapping with these keys.
 #[derive(Clone, Debug)]
 pub struct PlaintextPolicy {

@@ -10,7 +10,7 @@ pub(super) use selftest::netns_cookie_of;
 
 use super::{
     Origin, OriginSource, PodSource, enforce,
-    findings::{self, Finding},
+    findings::{self, Finding, FindingsFile, Table},
     join::{Resolver, count_evidence},
     loader::{self, OriginError, own},
 };
@@ -41,8 +41,10 @@ pub struct Options {
     pub pods: Arc<dyn PodSource>,
     /// What is done about plaintext telemetry.
     pub plaintext: PlaintextPolicy,
-    /// Where findings go, and how many of them.
+    /// How many findings a pod gets; the file in it is [`Self::file`], opened.
     pub findings: FindingsOutput,
+    /// The file that findings are written to.
+    pub file: Option<FindingsFile>,
     /// The cluster's networks; see [`OriginExtension::cluster_cidrs`](crate::config::extensions::OriginExtension::cluster_cidrs).
     pub cluster_cidrs: Vec<(IpAddr, u8)>,
     /// A directory on a bpffs where programs, links and maps are pinned, so that they outlive this process;
@@ -60,6 +62,7 @@ impl Options {
             pods,
             plaintext: PlaintextPolicy::default(),
             findings: FindingsOutput::default(),
+            file: None,
             cluster_cidrs: Vec::new(),
             pin: None,
         }
@@ -82,6 +85,8 @@ pub struct KernelOrigins {
     /// The last look-up was refused for another reason than that there is no record.
     refused: AtomicBool,
     conflicts: AtomicU64,
+    table: Arc<Table>,
+    file: Mutex<Option<FindingsFile>>,
     consumer: Mutex<Option<findings::Consumer>>,
 }
 
@@ -98,7 +103,7 @@ impl KernelOrigins {
                 return Err(error);
             }
         };
-        let Options { ports, pods, plaintext, cluster_cidrs, .. } = options;
+        let Options { ports, pods, plaintext, file, cluster_cidrs, .. } = options;
         info!(cgroup = %attached.root.path.display(), own_addresses = own.len(), "kernel programs are attached");
         let resolver = Arc::new(Resolver::new(&attached.root, pods));
         Ok(Self {
@@ -113,6 +118,8 @@ impl KernelOrigins {
             findings_beat: Arc::default(),
             refused: AtomicBool::new(false),
             conflicts: AtomicU64::new(0),
+            table: Arc::default(),
+            file: Mutex::new(file),
             consumer: Mutex::new(None),
         })
     }
@@ -132,8 +139,15 @@ impl KernelOrigins {
             netns_cookie: self.own_record.netns_cookie,
             beat: Arc::clone(&self.findings_beat),
         };
-        *slot = Some(findings::Consumer::start(kernel, context, then).map_err(OriginError::Thread)?);
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let consumer = findings::Consumer::start(kernel, context, Arc::clone(&self.table), file, then);
+        *slot = Some(consumer.map_err(OriginError::Thread)?);
         Ok(())
+    }
+
+    /// What was found so far, by sender and destination. Filled by the thread of [`Self::watch_findings`].
+    pub fn findings(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
     }
 
     /// What the programs counted so far, all CPUs together. Kept up to date by the thread of

@@ -5,16 +5,25 @@
 
 mod consumer;
 mod convert;
+#[cfg(test)]
+mod examples;
+mod file;
+mod line;
 pub(super) mod places;
 mod policy;
+mod report;
+mod table;
 
 pub(super) use consumer::Consumer;
 pub(super) use convert::Context;
+pub use file::{FileError, FindingsFile};
+pub use table::{Noted, ROWS, ROWS_PER_SENDER, Row, Table};
 
 pub use crate::config::extensions::{Place, PlaintextMode};
 
-use super::Origin;
+use super::{Origin, Pod, Service};
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -53,6 +62,8 @@ pub struct Finding {
     pub not_enforced: bool,
     /// Where it goes.
     pub place: Place,
+    /// The pod or Service at the destination, where the pod source knows it.
+    pub behind: Option<Behind>,
     /// What the policy says about this sender and place.
     pub mode: PlaintextMode,
     /// The sender's network namespace, 0 where it is not known.
@@ -66,6 +77,24 @@ impl Finding {
     /// is known of its beginning.
     pub fn proof_word(&self) -> &'static str {
         if self.pre_existing { "pre-existing" } else { self.proof.as_str() }
+    }
+}
+
+/// What is at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// A pod.
+    Pod(Arc<Pod>),
+    /// A Service.
+    Service(Arc<Service>),
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(pod) => write!(f, "pod {}/{}", pod.namespace, pod.name),
+            Self::Service(service) => write!(f, "service {}/{}", service.namespace, service.name),
+        }
     }
 }
 

@@ -11,11 +11,13 @@ use super::{
     Evidence, Origin, PodSource, Process,
     bpf::abi,
     cgroup::{self, NotAContainer},
+    findings::Behind,
 };
 use crate::telemetry::metrics::{self, counter};
 use spanwarden_ebpf::abi::OriginRecord;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -84,6 +86,14 @@ impl Resolver {
         }
     }
 
+    /// What is known to be at an address: a Service, or a pod.
+    pub(super) fn behind(&self, address: IpAddr) -> Option<Behind> {
+        if let Some(service) = self.pods.service_by_ip(address) {
+            return Some(Behind::Service(service));
+        }
+        self.pods.by_ip(address).map(Behind::Pod)
+    }
+
     /// The origin that the peer's address suggests.
     pub(super) fn address(&self, peer: SocketAddr) -> Origin {
         address::origin(self.pods.as_ref(), peer)
@@ -101,7 +111,8 @@ fn place(path: &Path, below_mount: &str) -> Place {
             told = whole;
         }
     }
-    Place { path: Some(below), ..told }
+    // The sender names what is below its container.
+    Place { path: Some(format!("/{}", abi::printable(path.as_os_str().as_bytes()))), ..told }
 }
 
 fn told_by(path: &str) -> Place {

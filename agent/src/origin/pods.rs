@@ -1,4 +1,5 @@
-//! Pods from a file: what `kubectl get pods -A -o yaml` prints, or the same as JSON.
+//! Pods, and Services if it lists them, from a file: what `kubectl get pods,services -A -o yaml` prints, or the same
+//! as JSON.
 //!
 //! The file is read again when it changes. A file that can't be read leaves the pods as they were; a pod that
 //! is gone from it is still found for [`TOMBSTONE`], because its last spans arrive after it.
@@ -25,9 +26,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Pod, PodSource};
+use super::{Pod, PodSource, Service};
 use crate::telemetry::metrics::{Counters, Gauges, counter, gauge};
-use read::ListedPod;
+use read::{Listed, ListedPod};
 
 /// How long a pod is found after it has gone from the file.
 pub const TOMBSTONE: Duration = Duration::from_mins(1);
@@ -146,6 +147,11 @@ impl PodSource for FilePods {
         self.refresh();
         self.pods.load().by_ip.get(&ip.to_canonical())?.alive(Instant::now())
     }
+
+    fn service_by_ip(&self, ip: IpAddr) -> Option<Arc<Service>> {
+        self.refresh();
+        self.pods.load().services.get(&ip.to_canonical()).cloned()
+    }
 }
 
 fn show_count(index: &Index) {
@@ -166,7 +172,7 @@ impl Stamp {
     }
 }
 
-fn load(path: &Path) -> Result<(Stamp, Vec<ListedPod>), PodsError> {
+fn load(path: &Path) -> Result<(Stamp, Listed), PodsError> {
     let io = |source| PodsError::Io { path: path.to_owned(), source };
     let content = |message| PodsError::Content { path: path.to_owned(), message };
     let file = File::open(path).map_err(io)?;
@@ -181,7 +187,7 @@ fn load(path: &Path) -> Result<(Stamp, Vec<ListedPod>), PodsError> {
     }
     let text = String::from_utf8(bytes).map_err(|e| content(format!("is not UTF-8: {e}")))?;
     let tree = tree::parse(&text).map_err(content)?;
-    Ok((stamp, read::pods(&tree).map_err(content)?))
+    Ok((stamp, read::listed(&tree).map_err(content)?))
 }
 
 /// A pod, or what is left of it.
@@ -204,14 +210,19 @@ struct Index {
     /// By uid, and static pods also by the hash that the kubelet names their cgroup after.
     by_uid: HashMap<String, Entry>,
     by_ip: HashMap<IpAddr, Entry>,
+    services: HashMap<IpAddr, Arc<Service>>,
 }
 
 impl Index {
     /// Indexes what the file lists, and keeps what it no longer lists for a while.
-    fn new(listed: Vec<ListedPod>, old: &Self, now: Instant) -> Self {
+    fn new(listed: Listed, old: &Self, now: Instant) -> Self {
         let mut index = Self::default();
         let mut disputed = HashSet::new();
-        for ListedPod { pod, config_hash, owns_addresses } in listed {
+        for service in listed.services {
+            let service = Arc::new(service);
+            index.services.extend(service.ips.iter().map(|ip| (ip.to_canonical(), Arc::clone(&service))));
+        }
+        for ListedPod { pod, config_hash, owns_addresses } in listed.pods {
             let pod = Arc::new(pod);
             let entry = Entry { pod: Arc::clone(&pod), gone: None };
             if owns_addresses {

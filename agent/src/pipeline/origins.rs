@@ -16,6 +16,7 @@ use crate::{
         bpf::{KernelOrigins, Options},
         capabilities,
         enforce::Enforcer,
+        findings::FindingsFile,
         join::AddressOrigins,
         loader::own,
         pods::FilePods,
@@ -62,7 +63,9 @@ pub(super) fn start(config: &Config) -> Result<Origins> {
     let pods = pods(extension)?;
     let variables =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let file = extension.findings.file.as_deref().map(FindingsFile::open).transpose();
     let options = Options {
+        file: file.context("extensions::origin::findings::file")?,
         own_addresses: own::from_env(variables)?,
         ports: ports(config),
         plaintext: extension.plaintext.clone(),

@@ -109,11 +109,20 @@ pub(in crate::origin) fn finding(bytes: &[u8]) -> Option<abi::Finding> {
 /// `comm` made printable: a process names itself as it likes, line breaks and escape sequences included.
 pub(in crate::origin) fn comm(raw: &[u8; 16]) -> String {
     let end = raw.iter().position(|&b| b == 0).unwrap_or(raw.len());
-    let mut text = String::with_capacity(end);
-    for chunk in raw[..end].utf8_chunks() {
+    printable(&raw[..end])
+}
+
+/// Bytes that a sender chose, as text that does nothing to a terminal, a log or a reader: control characters,
+/// characters that turn or hide text, and what is no UTF-8 are written as numbers. Backslashes stay as they are:
+/// systemd's own names are full of them.
+pub(in crate::origin) fn printable(raw: &[u8]) -> String {
+    let mut text = String::with_capacity(raw.len());
+    for chunk in raw.utf8_chunks() {
         for c in chunk.valid().chars() {
             if c.is_control() {
                 let _ = write!(text, "\\x{:02x}", u32::from(c));
+            } else if is_invisible(c) {
+                let _ = write!(text, "\\u{{{:x}}}", u32::from(c));
             } else {
                 text.push(c);
             }
@@ -123,6 +132,16 @@ pub(in crate::origin) fn comm(raw: &[u8; 16]) -> String {
         }
     }
     text
+}
+
+/// Line and paragraph separators, characters without width, and those that change the direction of text.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 #[cfg(test)]
@@ -136,6 +155,7 @@ mod tests {
             (b"sixteen-bytes-ab", "sixteen-bytes-ab"),
             (b"\x1b[31mred\n\0junk\0\0", "\\x1b[31mred\\x0a"),
             (b"\xff\xfe\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "\\xff\\xfe"),
+            ("a\u{202e}b\u{9b}".as_bytes(), "a\\u{202e}b\\x9b"),
             (b"gr\xc3\xbc\xc3\0\0\0\0\0\0\0\0\0\0\0", "gr\u{fc}\\xc3"),
         ];
         for (raw, text) in table {

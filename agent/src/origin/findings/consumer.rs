@@ -1,6 +1,9 @@
 //! The thread that reads the ring buffer, counts, and keeps what the kernel knows of addresses up to date.
 
-use super::{Context, Finding, places};
+use super::{
+    Context, Finding, FindingsFile, Table, places,
+    report::{Labels, Reporter},
+};
 use crate::{
     origin::{
         bpf::{Counters, abi},
@@ -23,13 +26,6 @@ use std::{
 };
 use tracing::warn;
 
-static FINDINGS: LazyLock<metrics::Counters> = LazyLock::new(|| {
-    counter(
-        "spanwarden_plaintext_findings",
-        "Connections that carry telemetry without TLS, by protocol and the sender's namespace.",
-        &["protocol", "namespace"],
-    )
-});
 static UNREADABLE: LazyLock<metrics::Counters> = LazyLock::new(|| {
     counter("spanwarden_bpf_events_refused", "Events of the kernel programs that were refused.", &["cause"])
 });
@@ -50,15 +46,19 @@ impl Consumer {
     pub(in crate::origin) fn start(
         side: ConsumerSide,
         context: Context,
+        table: Arc<Table>,
+        file: Option<FindingsFile>,
         then: impl Fn(Finding) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         // Of pinned programs: what happened while no agent was there is counted now, and nothing twice.
         let before = side.published();
         let counters = Arc::new(Mutex::new(before.unwrap_or_default()));
+        let file = file.map(FindingsFile::start).transpose()?;
         let mut reader = Reader {
             side,
             context,
+            reporter: Reporter { table, file, labels: Labels::default() },
             stop: Arc::clone(&stop),
             counters: Arc::clone(&counters),
             read: before.map_or(0, |before| before.read),
@@ -91,6 +91,7 @@ impl Drop for Consumer {
 struct Reader {
     side: ConsumerSide,
     context: Context,
+    reporter: Reporter,
     stop: Arc<AtomicBool>,
     counters: Arc<Mutex<Counters>>,
     read: u64,
@@ -131,7 +132,7 @@ impl Reader {
             self.read += 1;
             let event = abi::finding(&item);
             if let Some(finding) = event.and_then(|event| self.context.finding(&event)) {
-                report(&finding);
+                self.reporter.report(&finding);
                 then(finding);
             } else {
                 UNREADABLE.with_label_values(&["shape"]).inc();
@@ -176,31 +177,4 @@ impl Reader {
             Err(error) => warn!(%error, "new addresses of this node do not count as the agent's own"),
         }
     }
-}
-
-/// Counts and logs a finding.
-fn report(finding: &Finding) {
-    let Finding { origin, local, remote, destination, protocol, socket_cookie, .. } = finding;
-    let pod = origin.pod.as_deref();
-    let namespace = pod.map_or("", |pod| pod.namespace.as_str());
-    FINDINGS.with_label_values(&[protocol.as_str(), namespace]).inc();
-    let process = origin.process.as_ref();
-    warn!(
-        protocol = protocol.as_str(),
-        finding = finding.kind.as_str(),
-        signal = finding.signal.as_str(),
-        proof = finding.proof_word(),
-        r#where = finding.place.as_str(),
-        %destination,
-        %remote,
-        %local,
-        connection = socket_cookie,
-        k8s.namespace.name = namespace,
-        k8s.pod.name = pod.map_or("", |pod| pod.name.as_str()),
-        k8s.pod.uid = origin.pod_uid.as_deref().unwrap_or_default(),
-        container.id = origin.container_id.as_deref().unwrap_or_default(),
-        process.pid = process.map_or(0, |process| process.pid),
-        process.comm = process.map_or("", |process| process.comm.as_str()),
-        "telemetry leaves in plaintext"
-    );
 }

@@ -1,6 +1,8 @@
 //! From the kernel's event to a [`Finding`].
 
-use super::{Finding, Kind, Place, PlaintextMode, Proof, Protocol, Signal, TlsFailure, TlsFailureKind};
+use super::{
+    Behind, Finding, Kind, Place, PlaintextMode, Proof, Protocol, Signal, TlsFailure, TlsFailureKind,
+};
 use crate::{
     config::extensions::PlaintextPolicy,
     origin::{Origin, join::Resolver, loader::own},
@@ -31,6 +33,7 @@ impl Context {
     pub(super) fn finding(&self, event: &kernel::Finding) -> Option<Finding> {
         let local = at(event.local, event.local_port)?;
         let destination = at(event.origin.destination, event.origin.destination_port)?;
+        let remote = at(event.remote, event.remote_port)?;
         let flag = |bit: u32| event.flags & bit != 0;
         let origin = self.resolver.kernel(&event.origin, local);
         let told = place(event.place)?;
@@ -40,10 +43,11 @@ impl Context {
             time: wall_clock(event.boot_ns),
             kind: kind(event)?,
             place,
+            behind: self.behind(place, destination, remote),
             mode,
             origin: Arc::new(origin),
             local,
-            remote: at(event.remote, event.remote_port)?,
+            remote,
             destination,
             protocol: protocol(event.protocol)?,
             signal: signal(event.signal)?,
@@ -68,6 +72,14 @@ impl Context {
             None => origin.pod_uid.is_none() && origin.container_id.is_none(),
         };
         if told == Place::Pod && on_host { Place::Node } else { told }
+    }
+
+    /// The Service that was asked for, or else the pod that answers.
+    fn behind(&self, place: Place, destination: SocketAddr, remote: SocketAddr) -> Option<Behind> {
+        if place == Place::Pod || destination.ip().is_loopback() {
+            return None;
+        }
+        self.resolver.behind(destination.ip()).or_else(|| self.resolver.behind(remote.ip()))
     }
 
     /// The mode where the kernel could not tell the place. It did not block, so the policy's `block` is a warning.

@@ -1,10 +1,10 @@
-//! Kubernetes' own representation of pods to [`Pod`].
+//! Kubernetes' own representation of pods and Services to [`Pod`] and [`Service`].
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::origin::Pod;
+use crate::origin::{Pod, Service};
 
 /// A pod with what decides how it is found.
 pub(super) struct ListedPod {
@@ -15,8 +15,15 @@ pub(super) struct ListedPod {
     pub(super) owns_addresses: bool,
 }
 
-/// The pods of a `List`/`PodList`, of a bare list, or one pod.
-pub(super) fn pods(tree: &Value) -> Result<Vec<ListedPod>, String> {
+/// What a file lists.
+#[derive(Default)]
+pub(super) struct Listed {
+    pub(super) pods: Vec<ListedPod>,
+    pub(super) services: Vec<Service>,
+}
+
+/// The pods and Services of a `List`/`PodList`, of a bare list, or one pod.
+pub(super) fn listed(tree: &Value) -> Result<Listed, String> {
     let items = match tree {
         Value::Array(items) => items.as_slice(),
         Value::Object(map) if map.contains_key("items") => match &map["items"] {
@@ -28,18 +35,44 @@ pub(super) fn pods(tree: &Value) -> Result<Vec<ListedPod>, String> {
         _ => return Err("neither a list of pods nor an object with `items`".to_owned()),
     };
     let mut uids = HashSet::new();
-    let mut pods = Vec::with_capacity(items.len());
+    let mut found = Listed::default();
     for (at, item) in items.iter().enumerate() {
-        if let Some(kind) = text(item, &["kind"]).filter(|kind| *kind != "Pod") {
-            return Err(format!("items[{at}] is a {kind}, not a Pod"));
+        let missing = |missing| format!("items[{at}] has no {missing}");
+        match text(item, &["kind"]) {
+            None | Some("Pod") => {}
+            Some("Service") => {
+                found.services.push(service(item).map_err(missing)?);
+                continue;
+            }
+            Some(kind) => return Err(format!("items[{at}] is a {kind}, neither a Pod nor a Service")),
         }
-        let listed = pod(item).map_err(|missing| format!("items[{at}] has no {missing}"))?;
+        let listed = pod(item).map_err(missing)?;
         if !uids.insert(listed.pod.uid.clone()) {
             return Err(format!("items[{at}]: uid {} is listed twice", listed.pod.uid));
         }
-        pods.push(listed);
+        found.pods.push(listed);
     }
-    Ok(pods)
+    Ok(found)
+}
+
+/// Headless Services (`None`) have no address of their own, and external names none at all.
+fn service(item: &Value) -> Result<Service, &'static str> {
+    let needed = |key, name| text(item, &["metadata", key]).map(str::to_owned).ok_or(name);
+    let strings = |path: &[&str]| list(item, path).filter_map(Value::as_str).collect::<Vec<_>>();
+    let mut texts = strings(&["spec", "clusterIPs"]);
+    texts.extend(text(item, &["spec", "clusterIP"]));
+    texts.extend(strings(&["spec", "externalIPs"]));
+    texts.extend(
+        list(item, &["status", "loadBalancer", "ingress"]).filter_map(|ingress| text(ingress, &["ip"])),
+    );
+    let mut ips: Vec<std::net::IpAddr> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    Ok(Service {
+        name: needed("name", "metadata.name")?,
+        namespace: needed("namespace", "metadata.namespace")?,
+        ips,
+    })
 }
 
 fn pod(item: &Value) -> Result<ListedPod, &'static str> {
@@ -58,6 +91,7 @@ fn pod(item: &Value) -> Result<ListedPod, &'static str> {
         namespace: needed("namespace", "metadata.namespace")?,
         node: text(item, &["spec", "nodeName"]).map(str::to_owned),
         deployment: deployment(item, &labels),
+        owner: owner(item),
         host_network,
         ips: addresses(item),
         containers: containers(item),
@@ -82,6 +116,27 @@ fn deployment(item: &Value, labels: &[(String, String)]) -> Option<String> {
     let (_, hash) = labels.iter().find(|(key, _)| key == "pod-template-hash")?;
     let name = text(owner, &["name"])?.strip_suffix(hash.as_str())?.strip_suffix('-')?;
     (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The controller's name. A job that a CronJob made is named after it and the minute it was due, so that there are
+/// ever more of them: here it is the CronJob's name.
+fn owner(item: &Value) -> Option<String> {
+    let is_true = |value: Option<&Value>| match value {
+        Some(Value::Bool(yes)) => *yes,
+        Some(Value::String(word)) => word == "true",
+        _ => false,
+    };
+    let owner =
+        list(item, &["metadata", "ownerReferences"]).find(|owner| is_true(owner.get("controller")))?;
+    let (kind, name) = (text(owner, &["kind"])?, text(owner, &["name"])?);
+    let minute = name.rsplit_once('-').filter(|(_, minute)| {
+        kind == "Job" && minute.len() >= 8 && minute.bytes().all(|b| b.is_ascii_digit())
+    });
+    match kind {
+        // A static pod's: every one of a node would have the node's name.
+        "Node" => None,
+        _ => Some(minute.map_or(name, |(cron_job, _)| cron_job).to_owned()),
+    }
 }
 
 fn addresses(item: &Value) -> Vec<std::net::IpAddr> {

@@ -127,7 +127,7 @@ fn a_change_is_read_and_a_bad_one_changes_nothing() {
 
 #[test]
 fn a_pod_that_is_gone_is_found_until_its_tombstone_is() {
-    let listed = |text: &str| read::pods(&tree::parse(text).unwrap()).unwrap();
+    let listed = |text: &str| read::listed(&tree::parse(text).unwrap()).unwrap();
     let start = Instant::now();
     let first = Index::new(listed(&format!("[{}]", json("a", "10.0.0.1"))), &Index::default(), start);
     let second = Index::new(listed(&format!("[{}]", json("b", "10.0.0.1"))), &first, start);
@@ -149,7 +149,8 @@ fn faults_are_named() {
         ("a: b", "neither a list"),
         ("items: {a: b}", "`items` is no list"),
         ("[{metadata: {name: n}}]", "items[0] has no metadata.uid"),
-        ("[{kind: Service}]", "items[0] is a Service"),
+        ("[{kind: Node}]", "items[0] is a Node"),
+        ("[{kind: Service, metadata: {name: n}}]", "items[0] has no metadata.namespace"),
         ("a: &x 1\nb: *x", "line 2: aliases"),
         ("items: []\n---\nitems: []", "second document"),
         ("{\"items\":", "is not JSON"),
@@ -160,5 +161,41 @@ fn faults_are_named() {
     ] {
         let message = open("faults", text).err().expect(text).to_string();
         assert!(message.contains(expected), "{text}: {message}");
+    }
+}
+
+#[test]
+fn services_are_found_by_their_addresses() {
+    let text = r#"
+- {kind: Service, metadata: {name: otel, namespace: observe}, spec: {clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, "fd00::7"], externalIPs: [192.0.2.1]}, status: {loadBalancer: {ingress: [{ip: 203.0.113.9}, {hostname: a}]}}}
+- {kind: Service, metadata: {name: headless, namespace: observe}, spec: {clusterIP: None, clusterIPs: [None]}}
+- {kind: Pod, metadata: {uid: a, name: n, namespace: d}, status: {podIP: 10.0.0.1}}
+"#;
+    let pods = open("services", text).unwrap();
+    for address in ["10.96.0.7", "::ffff:10.96.0.7", "fd00::7", "192.0.2.1", "203.0.113.9"] {
+        let service = pods.service_by_ip(ip(address)).expect(address);
+        assert_eq!((service.namespace.as_str(), service.name.as_str()), ("observe", "otel"));
+    }
+    assert!(pods.service_by_ip(ip("10.0.0.1")).is_none() && pods.by_ip(ip("10.0.0.1")).is_some());
+}
+
+#[test]
+fn a_workload_is_what_outlives_its_pods() {
+    let pod = |owner: &str| {
+        let text = format!(
+            "[{{metadata: {{uid: a, name: db-0, namespace: d, labels: {{pod-template-hash: x1}}, ownerReferences: [{owner}]}}}}]"
+        );
+        open("workload", &text).unwrap().by_uid("a").unwrap().workload().to_owned()
+    };
+    for (owner, workload) in [
+        ("{kind: ReplicaSet, apiVersion: apps/v1, name: web-x1, controller: true}", "web"),
+        ("{kind: StatefulSet, name: db, controller: true}", "db"),
+        ("{kind: Job, name: backup-29123456, controller: true}", "backup"),
+        ("{kind: Job, name: migrate-2, controller: true}", "migrate-2"),
+        ("{kind: Node, name: node-1, controller: true}", "db-0"),
+        ("{kind: StatefulSet, name: db}", "db-0"),
+        ("", "db-0"),
+    ] {
+        assert_eq!(pod(owner), workload, "{owner}");
     }
 }
