@@ -7,16 +7,46 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use spanwarden_tests::kubernetes::Schemas;
+use spanwarden_tests::{agent::Directory, kubernetes::Schemas};
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy")
 }
 
-/// The built base, by `kubectl kustomize` or by `kustomize build`.
+/// The built base.
 fn manifests() -> Vec<Value> {
+    build(&deploy())
+}
+
+/// The base with the component, as its users name it in a kustomization of their own.
+fn blocking() -> Vec<Value> {
+    let copy = Directory::new().unwrap();
+    copy_all(&deploy(), copy.path());
+    let file = copy.path().join("kustomization.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let with = text.replace("# components:\n#   - agent", "components:\n  - agent");
+    assert_ne!(with, text, "kustomization.yaml says how to add the component");
+    std::fs::write(&file, with).unwrap();
+    build(copy.path())
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// By `kubectl kustomize` or by `kustomize build`.
+fn build(directory: &Path) -> Vec<Value> {
     let build = |program: &str, arguments: &[&str]| {
-        Command::new(program).args(arguments).arg(deploy()).output().ok().filter(|o| o.status.success())
+        Command::new(program).args(arguments).arg(directory).output().ok().filter(|o| o.status.success())
     };
     let output = build("kubectl", &["kustomize"])
         .or_else(|| build("kustomize", &["build"]))
@@ -35,10 +65,11 @@ fn find<'a>(manifests: &'a [Value], kind: &str, name: &str) -> &'a Value {
 #[test]
 fn every_manifest_fits_the_kubernetes_schemas() {
     let schemas = Schemas::load();
-    let manifests = manifests();
-    assert!(manifests.len() >= 13, "only {} manifests", manifests.len());
-    let errors: Vec<String> = manifests.iter().flat_map(|m| schemas.check(m)).collect();
-    assert!(errors.is_empty(), "{errors:#?}");
+    for manifests in [manifests(), blocking()] {
+        assert!(manifests.len() >= 13, "only {} manifests", manifests.len());
+        let errors: Vec<String> = manifests.iter().flat_map(|m| schemas.check(m)).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    }
 }
 
 #[test]
@@ -76,12 +107,75 @@ fn the_agent_has_two_capabilities_and_no_more() {
         assert!(pod[host].is_null() || pod[host] == false, "{host}");
     }
     assert!(context["privileged"].is_null());
-    for volume in pod["volumes"].as_array().unwrap() {
-        if !volume["hostPath"].is_null() {
-            let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
-            let mount = mounts.iter().find(|m| m["name"] == volume["name"]).unwrap();
-            assert_eq!(mount["readOnly"], true, "{volume}");
+    let written = host_paths(pod, false);
+    assert_eq!(written, ["/sys/fs/bpf/spanwarden"], "its own pins; all else of the host is read only");
+    assert_eq!(host_paths(pod, true), ["/sys/fs/cgroup"]);
+}
+
+/// The host's paths that the agent may write to, or only read.
+fn host_paths(pod: &Value, read_only: bool) -> Vec<&str> {
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let volumes = pod["volumes"].as_array().unwrap().iter().filter(|volume| !volume["hostPath"].is_null());
+    volumes
+        .filter(|volume| {
+            let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).unwrap();
+            (mount["readOnly"] == true) == read_only
+        })
+        .map(|volume| volume["hostPath"]["path"].as_str().unwrap())
+        .collect()
+}
+
+/// Two agents on a node would wait for each other's pins for ever.
+#[test]
+fn one_agent_a_node_also_while_it_is_rolled() {
+    let manifests = manifests();
+    let update =
+        &find(&manifests, "DaemonSet", "spanwarden-agent")["spec"]["updateStrategy"]["rollingUpdate"];
+    assert_eq!(*update, json!({"maxSurge": 0, "maxUnavailable": 1}));
+}
+
+#[test]
+fn blocking_adds_what_ending_connections_needs_and_no_more() {
+    let (manifests, blocking) = (manifests(), blocking());
+    let pod = |all| find(all, "DaemonSet", "spanwarden-agent")["spec"]["template"]["spec"].clone();
+    let (plain, blocking) = (pod(&manifests), pod(&blocking));
+    assert_eq!(blocking["hostPID"], true);
+    let context = &blocking["containers"][0]["securityContext"];
+    let capabilities = json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]});
+    assert_eq!(context["capabilities"], capabilities);
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert!(context["privileged"].is_null() && blocking["hostNetwork"].is_null());
+    let environment = blocking["containers"][0]["env"].as_array().unwrap();
+    assert!(
+        environment.contains(&json!({"name": "SPANWARDEN_PLAINTEXT", "value": "block"})),
+        "{environment:?}"
+    );
+    // Nothing of the base is lost by the patch.
+    for list in ["/volumes", "/containers/0/env", "/containers/0/volumeMounts"] {
+        let of = |pod: &Value| pod.pointer(list).unwrap().as_array().unwrap().clone();
+        for item in of(&plain) {
+            assert!(of(&blocking).contains(&item), "{list}: {item}");
         }
+    }
+    assert_eq!(host_paths(&plain, false), host_paths(&blocking, false));
+}
+
+/// Paths that the configuration and the manifest must agree on.
+#[test]
+fn what_the_configuration_names_is_mounted() {
+    let manifests = blocking();
+    let pod = &find(&manifests, "DaemonSet", "spanwarden-agent")["spec"]["template"]["spec"];
+    let config = find(&manifests, "ConfigMap", "spanwarden-agent")["data"]["config.yaml"].as_str().unwrap();
+    let config: Value = serde_saphyr::from_str(config).unwrap();
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let origin = &config["extensions"]["origin"];
+    for (path, read_only) in
+        [(&origin["cgroup"], true), (&origin["pin_path"], false), (&origin["plaintext"]["kill_switch"], true)]
+    {
+        let path = path.as_str().unwrap();
+        let mount = mounts.iter().find(|mount| path.starts_with(mount["mountPath"].as_str().unwrap()));
+        let mount = mount.unwrap_or_else(|| panic!("{path} is not mounted"));
+        assert_eq!(mount["readOnly"] == true, read_only, "{mount}");
     }
 }
 
@@ -130,12 +224,16 @@ fn the_real_program_accepts_the_configurations() {
         let text = std::fs::read_to_string(&path).unwrap();
         let mounted = find(&manifests(), "ConfigMap", manifest)["data"]["config.yaml"].clone();
         assert_eq!(mounted, text, "the ConfigMap holds the file beside it");
-        let output = Command::new(spanwarden_tests::agent::binary().unwrap())
-            .args(["validate", "--config"])
-            .arg(&path)
-            .env("SPANWARDEN_TLS_DIR", tls.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        for mode in [None, Some("warn"), Some("block")] {
+            let output = Command::new(spanwarden_tests::agent::binary().unwrap())
+                .args(["validate", "--config"])
+                .arg(&path)
+                .env("SPANWARDEN_TLS_DIR", tls.path())
+                .envs(mode.map(|mode| ("SPANWARDEN_PLAINTEXT", mode)))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{file} {mode:?}: {said}");
+        }
     }
 }
