@@ -248,7 +248,7 @@ const DEEDS: [Deed; 15] = [
     }),
     ("a map under two names", |_, pins| {
         fs::remove_file(pins.join("maps/OWN")).unwrap();
-        let map = sys::open(&pins.join("maps/FLOWS")).unwrap();
+        let map = sys::open(&pins.join("maps/JOIN")).unwrap();
         sys::pin(map.as_fd(), &pins.join("maps/OWN")).unwrap();
     }),
     ("a directory open for others", |_, pins| {
