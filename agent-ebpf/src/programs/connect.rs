@@ -17,9 +17,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use core::ptr::{self, addr_of, read_volatile};
-use spanwarden_ebpf::abi::{
-    DenyKey, FLOW_OPENING, JoinKey, MODE_BLOCK, OriginRecord, STATE_OPENED, counter,
-};
+use spanwarden_ebpf::abi::{DenyKey, FLOW_OPENING, JoinKey, MODE_BLOCK, OriginRecord, STATE_OPENED, counter};
 
 /// `SOCK_STREAM`: TCP, and MPTCP, which opens a TCP connection.
 const SOCK_STREAM: u32 = 1;

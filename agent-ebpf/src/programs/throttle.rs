@@ -27,7 +27,12 @@ pub(super) fn admits(pod: u64, what: u32, per_second: u32, burst: u32) -> bool {
         let first = now + interval;
         // SAFETY: as above; both live on the stack during the call. What fails is a full map: nothing to throttle by.
         unsafe {
-            bpf_map_update_elem(raw(&maps::BUCKETS), ptr::from_ref(&key).cast(), ptr::from_ref(&first).cast(), 0)
+            bpf_map_update_elem(
+                raw(&maps::BUCKETS),
+                ptr::from_ref(&key).cast(),
+                ptr::from_ref(&first).cast(),
+                0,
+            )
         };
         return true;
     };

@@ -1,0 +1,137 @@
+//! What the tests of the kernel side run in pods. Each client says `outcome …` in one line.
+//!
+//! ```text
+//! kernel-client talk  TARGET PAYLOAD         one connection: `sent`, or `refused ERRNO` by connect(2)
+//! kernel-client await TARGET PAYLOAD         the same once there is a line on standard input
+//! kernel-client probe TARGET PAYLOAD MILLIS  the same, and whether the peer answered: `answered`, `silent`, `lost`
+//! kernel-client flood TARGET PAYLOAD COUNT   so many, one after the other, each reset at once: `flooded COUNT`
+//! kernel-client sink  ADDRESS                accepts, reads to the end, says `got BYTES` of each connection
+//! kernel-client hole  ADDRESS                accepts and closes
+//! kernel-client echo  ADDRESS                accepts, answers the first bytes with one line, reads to the end
+//! ```
+
+use std::{
+    env,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use socket2::{Domain, Protocol, Socket, Type};
+use spanwarden_tests::payload;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Peers of a flood must not be what limits it.
+const BACKLOG: i32 = 4096;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["talk", target, payload] => talk(target.parse()?, &bytes(payload)?)?,
+        ["await", target, payload] => {
+            io::stdin().read_line(&mut String::new())?;
+            talk(target.parse()?, &bytes(payload)?)?
+        }
+        ["probe", target, payload, millis] => {
+            probe(target.parse()?, &bytes(payload)?, Duration::from_millis(millis.parse()?))?
+        }
+        ["flood", target, payload, count] => flood(target.parse()?, &bytes(payload)?, count.parse()?)?,
+        ["sink", address] => return serve(address.parse()?, sink),
+        ["hole", address] => return serve(address.parse()?, drop),
+        ["echo", address] => return serve(address.parse()?, echo),
+        _ => bail!("unknown arguments: {arguments:?}"),
+    };
+    println!("outcome {outcome}");
+    Ok(())
+}
+
+fn bytes(name: &str) -> Result<Vec<u8>> {
+    payload::by_name(name).with_context(|| format!("no payload {name}"))
+}
+
+/// The connection, or what to say of the refusal.
+fn connect(target: SocketAddr) -> Result<Result<TcpStream, String>> {
+    match TcpStream::connect_timeout(&target, PATIENCE) {
+        Ok(stream) => {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Ok(Ok(stream))
+        }
+        Err(error) => Ok(Err(format!("refused {}", error.raw_os_error().context("an error number")?))),
+    }
+}
+
+fn talk(target: SocketAddr, payload: &[u8]) -> Result<String> {
+    let mut stream = match connect(target)? {
+        Ok(stream) => stream,
+        Err(refused) => return Ok(refused),
+    };
+    stream.write_all(payload)?;
+    Ok("sent".to_owned())
+}
+
+fn probe(target: SocketAddr, payload: &[u8], wait: Duration) -> Result<String> {
+    let mut stream = match connect(target)? {
+        Ok(stream) => stream,
+        Err(refused) => return Ok(refused),
+    };
+    stream.write_all(payload)?;
+    stream.set_read_timeout(Some(wait))?;
+    Ok(match stream.read(&mut [0; 64]) {
+        Ok(1..) => "answered".to_owned(),
+        Ok(0) => "closed".to_owned(),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            // Nothing of what waits to be sent again is worth waiting for.
+            reset_at_close(&stream)?;
+            "silent".to_owned()
+        }
+        Err(error) => format!("lost {}", error.raw_os_error().context("an error number")?),
+    })
+}
+
+/// Resets, so that no port of a long flood stays in `TIME_WAIT`.
+fn flood(target: SocketAddr, payload: &[u8], count: u64) -> Result<String> {
+    for number in 0..count {
+        let mut stream = TcpStream::connect_timeout(&target, PATIENCE)
+            .with_context(|| format!("connection {number} of {count}"))?;
+        stream.set_nodelay(true)?;
+        stream.write_all(payload).with_context(|| format!("connection {number} of {count}"))?;
+        reset_at_close(&stream)?;
+    }
+    Ok(format!("flooded {count}"))
+}
+
+fn reset_at_close(stream: &TcpStream) -> Result<()> {
+    Ok(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?)
+}
+
+fn serve(address: SocketAddr, each: impl Fn(TcpStream)) -> Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into()).with_context(|| format!("binding {address}"))?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(socket);
+    println!("ready {}", listener.local_addr()?);
+    loop {
+        // A connection that was reset while it waited is none.
+        let Ok((stream, _)) = listener.accept() else { continue };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        each(stream);
+    }
+}
+
+fn sink(mut stream: TcpStream) {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    println!("got {}", bytes.len());
+}
+
+fn echo(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    if matches!(stream.read(&mut buffer), Ok(1..)) {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        while matches!(stream.read(&mut buffer), Ok(1..)) {}
+    }
+}
