@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Commands on standard input, one JSON line each in answer: `accept N` takes N connections, `findings N` waits
-//! for N findings and gives all so far, `counters` the kernel programs'. The end of the input ends the program.
+//! for N findings and gives all so far, `table` gives the table of them, `counters` the kernel programs'. The end of
+//! the input ends the program.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -26,7 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use spanwarden::origin::{
     Evidence, Origin, OriginSource,
     bpf::{KernelOrigins, Options},
-    findings::{Finding, Kind},
+    findings::{Finding, Kind, Row},
     loader::own,
     pods::FilePods,
 };
@@ -58,6 +59,7 @@ fn main() -> Result<()> {
         let answer = match line.split_once(' ') {
             Some(("accept", count)) => accept(count.parse()?, &listener, &origins, &mut held)?,
             Some(("findings", count)) => findings.answer(count.parse()?)?,
+            None if line == "table" => origins.findings().rows().iter().map(row).collect(),
             None if line == "counters" => {
                 // The thread that reads the ring buffer refreshes them with every tick.
                 thread::sleep(Duration::from_secs(1));
@@ -221,6 +223,16 @@ impl Findings {
         let findings = self.lock();
         Ok(findings.iter().map(finding).collect())
     }
+}
+
+fn row(row: &Row) -> Value {
+    json!({
+        "count": row.count,
+        "blocked": row.blocked,
+        "proof": row.proof.as_str(),
+        "in_order": row.first_seen <= row.last_seen,
+        "last": finding(&row.last),
+    })
 }
 
 fn finding(finding: &Finding) -> Value {

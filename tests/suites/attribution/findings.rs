@@ -1,6 +1,6 @@
 //! Plaintext telemetry towards anybody, on any port: one finding a connection, with the right sender.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use spanwarden_tests::{node::Node, process::Process};
@@ -69,6 +69,16 @@ fn one_finding_for_each_plaintext_connection_and_none_for_others() -> Result<()>
         ensure!(finding["evidence"] == "kernel" && finding["where"] != "agent", "{case}: {finding:#}");
     }
     ensure!(expected.is_empty(), "not found: {expected:#?}");
+    // The table has a row for each destination and kind of what was found, and counts every connection.
+    server.ask("table")?;
+    let table = server.answer()?;
+    let table = table.as_array().context("a list")?;
+    let kinds: BTreeSet<String> =
+        findings.iter().map(|f| format!("{} {} {}", f["destination"], f["protocol"], f["signal"])).collect();
+    ensure!(table.len() == kinds.len(), "{} rows for {kinds:#?}", table.len());
+    let counted: u64 = table.iter().filter_map(|row| row["count"].as_u64()).sum();
+    ensure!(counted == findings.len() as u64, "{counted} of {} connections", findings.len());
+    ensure!(table.iter().all(|row| row["in_order"] == true && row["last"]["pod"] == "web"), "{table:#?}");
     Ok(())
 }
 

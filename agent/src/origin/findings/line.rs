@@ -156,4 +156,6 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
 }
 
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod tests;

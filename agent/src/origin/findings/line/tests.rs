@@ -59,9 +59,33 @@ fn a_line_has_these_keys() {
     assert!(text.starts_with(r#"{"time":"2026-"#), "a reader sees the time first: {text}");
 }
 
-#[test]
-fn a_fallback_says_what_failed() {
-    let failure = TlsFailure {
+/// One line of each shape that there is.
+pub(super) fn lines_of_all_kinds() -> Vec<Value> {
+    let mut unknown = finding();
+    unknown.origin = Arc::new(Origin::unknown(unknown.local));
+    let mut old = Finding { pre_existing: true, proof: Proof::Grpc, place: Place::Pod, ..finding() };
+    old.signal = crate::origin::findings::Signal::Unknown;
+    let service = Service { name: "otel".into(), namespace: "observe".into(), ips: Vec::new() };
+    let behind = Some(Behind::Service(Arc::new(service)));
+    let mut lines: Vec<Value> =
+        [finding(), unknown, old, Finding { behind, ..finding() }].iter().map(read).collect();
+    for kind in [
+        TlsFailureKind::AlertReceived(48),
+        TlsFailureKind::AlertSent(255),
+        TlsFailureKind::PlaintextAnswer,
+        TlsFailureKind::Closed,
+        TlsFailureKind::Reset,
+        TlsFailureKind::Refused,
+        TlsFailureKind::NoAnswer,
+    ] {
+        let kind = Kind::Fallback(TlsFailure { kind, ..failure() });
+        lines.push(read(&Finding { kind, revised: true, ..finding() }));
+    }
+    lines
+}
+
+fn failure() -> TlsFailure {
+    TlsFailure {
         time: UNIX_EPOCH + Duration::from_millis(1_795_278_895_100),
         before: Duration::from_nanos(1_023_456_789),
         kind: TlsFailureKind::AlertSent(48),
@@ -70,7 +94,12 @@ fn a_fallback_says_what_failed() {
         pid: 4710,
         socket_cookie: 76,
         weak: true,
-    };
+    }
+}
+
+#[test]
+fn a_fallback_says_what_failed() {
+    let failure = failure();
     let finding = Finding {
         kind: Kind::Fallback(failure.clone()),
         place: Place::Outside,
