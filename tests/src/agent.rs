@@ -38,6 +38,7 @@ pub struct Start {
     variables: Vec<(String, String)>,
     files: Vec<(String, String)>,
     ready: Option<SocketAddr>,
+    program: Option<PathBuf>,
 }
 
 impl Start {
@@ -49,7 +50,15 @@ impl Start {
             variables: Vec::new(),
             files: Vec::new(),
             ready: None,
+            program: None,
         }
+    }
+
+    /// Another program than the one under test: an older or newer version of it.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
     }
 
     /// In this namespace and cgroup.
@@ -88,7 +97,8 @@ impl Start {
         for (name, content) in &self.files {
             fs::write(directory.path().join(name), content).with_context(|| name.clone())?;
         }
-        let mut command = self.place.command(binary()?)?;
+        let program = self.program.map_or_else(binary, Ok)?;
+        let mut command = self.place.command(program)?;
         command.arg("run").arg("--config").arg(&config).current_dir(directory.path());
         command.envs(self.variables);
         let process = Process::spawn("spanwarden", command)?;

@@ -17,7 +17,7 @@ use std::{
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{cgroup, netns};
+use crate::{bpffs, cgroup, netns};
 
 /// Something that outlives the process unless it is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) enum Made {
     Namespace(String),
     /// A directory of files.
     Directory(PathBuf),
+    /// A directory on which a file system is mounted.
+    Mount(PathBuf),
 }
 
 impl Made {
@@ -36,6 +38,7 @@ impl Made {
             Self::Cgroup(path) => cgroup::remove_tree(path),
             Self::Namespace(name) => netns::delete(name),
             Self::Directory(path) => fs::remove_dir_all(path).map_err(Into::into),
+            Self::Mount(path) => bpffs::unmount(path),
         };
         if let Err(error) = result {
             eprintln!("not removed: {self:?}: {error:#}");
@@ -147,7 +150,8 @@ fn sweep() {
     let temporary = env::temp_dir();
     for name in names(&temporary) {
         if left_behind(&name, cgroup::PREFIX) {
-            Made::Directory(temporary.join(name)).remove();
+            let path = temporary.join(name);
+            if bpffs::is_mount(&path) { Made::Mount(path).remove() } else { Made::Directory(path).remove() }
         }
     }
     for name in names(Path::new(netns::DIRECTORY)) {

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod bpf;
+pub mod bpffs;
 pub mod certificates;
 pub mod cgroup;
 pub mod cleanup;

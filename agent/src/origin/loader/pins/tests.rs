@@ -58,15 +58,23 @@ fn current(root: &Root) -> PathBuf {
     Path::new(BASE).join(Kind::Current.name(ABI_VERSION, root.id))
 }
 
-/// Another version of our programs: the same behaviour in other instructions. `r0 = 1` is `w0 = 1`.
+/// Another version of our programs: in each one the first `rX = N` is written `wX = N`, which does the same.
 fn variant() -> Vec<u8> {
-    let (wide, narrow) = ([0xb7, 0, 0, 0, 1, 0, 0, 0], [0xb4, 0, 0, 0, 1, 0, 0, 0]);
     let mut object = OBJECT.to_vec();
-    for instruction in object.chunks_exact_mut(8) {
-        if instruction == wide {
-            instruction.copy_from_slice(&narrow);
-        } else if instruction == narrow {
-            instruction.copy_from_slice(&wide);
+    let number = |object: &[u8], at: usize, bytes: usize| {
+        object[at..at + bytes].iter().rev().fold(0, |number, &byte| number << 8 | usize::from(byte))
+    };
+    // elf(5): e_shoff, e_shnum; of each header of 64 bytes sh_flags with SHF_EXECINSTR (4), sh_offset, sh_size.
+    let (headers, count) = (number(&object, 40, 8), number(&object, 60, 2));
+    for header in (0..count).map(|section| headers + 64 * section) {
+        if number(&object, header + 8, 8) & 4 == 0 {
+            continue;
+        }
+        let (at, size) = (number(&object, header + 24, 8), number(&object, header + 32, 8));
+        let mut code = object[at..at + size].chunks_exact_mut(8);
+        // BPF_ALU64 | BPF_MOV | BPF_K; no source register, no offset, a number that is not negative.
+        if let Some(mov) = code.find(|i| i[0] == 0xb7 && i[1] < 10 && i[2..4] == [0, 0] && i[7] < 0x80) {
+            mov[0] = 0xb4;
         }
     }
     object
