@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -106,7 +107,9 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 
 /// SIGKILL to everything below: by the kernel (5.14), or process by process before.
 fn end_processes(path: &Path) -> Result<()> {
-    match fs::write(path.join("cgroup.kill"), "1") {
+    // Not `fs::write`: it asks to create what is not there, which is refused with another error.
+    let kill_all = fs::OpenOptions::new().write(true).open(path.join("cgroup.kill"));
+    match kill_all.and_then(|mut file| file.write_all(b"1")) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             for directory in directories(path)? {

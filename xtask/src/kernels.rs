@@ -43,11 +43,13 @@ const ARCHITECTURE: &str = "amd64";
 const LIMIT: Duration = Duration::from_mins(15);
 /// How many connections the long tests make; see `tests/suites`.
 const CONNECTIONS: &str = "SPANWARDEN_TEST_CONNECTIONS";
+/// What an emulated processor makes of them in the time.
+const IN_A_GUEST: u64 = 2_400;
 /// This machine's own kernel, as an argument of `--kernel`.
 const HOST: &str = "host";
 
 /// Arguments of `kernels`.
-#[derive(Args, Clone, Default)]
+#[derive(Args)]
 pub(crate) struct Kernels {
     /// Only this one (again for more): 5.10, 6.1, 6.12, newest, or `host` for this machine's own
     #[arg(long, value_name = "VERSION")]
@@ -61,9 +63,9 @@ pub(crate) struct Kernels {
     /// Only loads and attaches the programs, without a suite
     #[arg(long)]
     load_only: bool,
-    /// Fewer connections than the tests make of themselves
-    #[arg(long)]
-    connections: Option<u64>,
+    /// How many connections the long tests make in a guest; on this machine's kernel they make all of them
+    #[arg(long, default_value_t = IN_A_GUEST)]
+    connections: u64,
     /// Downloads the kernels again: newer ones may be there
     #[arg(long)]
     refresh: bool,
@@ -92,9 +94,8 @@ pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
     let kernels =
         wanted.iter().map(|w| w.get(&folder, ARCHITECTURE, arguments.refresh)).collect::<Result<Vec<_>>>()?;
     let built = suites::build(object, &suites)?;
-    let variables: Vec<_> =
-        arguments.connections.map(|count| (CONNECTIONS.to_owned(), count.to_string())).into_iter().collect();
-    let mut plan = suites::plan(&suites, &built, &arguments.filter, &variables)?;
+    let mut plan = suites::plan(&suites, &built, &arguments.filter)?;
+    plan["environment"][CONNECTIONS] = arguments.connections.to_string().into();
     let object = object.map_or_else(|| root().join("agent-ebpf/object/spanwarden.bpf.o"), Path::to_owned);
     let contents = contents(&built, &folder, object.clone())?;
     let mut rows = at_the_same_time(&kernels, |kernel| {
@@ -109,6 +110,7 @@ pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
     });
     if arguments.kernel.is_empty() || arguments.kernel.iter().any(|name| name == HOST) {
         plan["object"] = serde_json::json!(object);
+        plan["environment"] = serde_json::json!({});
         let file = folder.join("host.json");
         fs::write(&file, plan.to_string())?;
         let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
@@ -119,7 +121,7 @@ pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
     report(&rows, &folder, start)
 }
 
-/// As many as there are processors at a time; a guest uses one.
+/// As many as there are processors at a time: a guest that waits leaves its own to another.
 fn at_the_same_time(kernels: &[Kernel], run: impl Fn(&Kernel) -> Row + Sync) -> Vec<Row> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
