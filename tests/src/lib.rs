@@ -14,6 +14,8 @@ pub mod certificates;
 pub mod cgroup;
 pub mod cleanup;
 pub mod client;
+pub mod clients;
+pub mod detector;
 pub mod fuzz;
 pub mod kubernetes;
 pub mod load;

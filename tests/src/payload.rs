@@ -1,6 +1,15 @@
-//! First bytes of connections, as real clients send them.
+//! What clients send: first bytes of connections, and whole OTLP exports as they stand on the wire.
 
 #![forbid(unsafe_code)]
+
+use prost::Message as _;
+
+use crate::proto::v1::{
+    AnyValue, ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, any_value,
+};
+
+pub mod http1;
+pub mod http2;
 
 /// The HTTP/2 connection preface (RFC 9113 section 3.4) and an empty SETTINGS frame.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -41,4 +50,98 @@ pub fn by_name(name: &str) -> Option<Vec<u8>> {
         "post-in-tls" => [CLIENT_HELLO, &http("POST", "/v1/traces")].concat(),
         _ => return None,
     })
+}
+
+/// What an export carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Metrics.
+    Metrics,
+    /// Logs.
+    Logs,
+    /// Profiles, whose path is still that of a development version.
+    Profiles,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Traces, Self::Metrics, Self::Logs, Self::Profiles];
+
+    /// As a finding writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+            Self::Profiles => "profiles",
+        }
+    }
+
+    /// The path of OTLP/HTTP.
+    pub fn http_path(self) -> http2::Path {
+        // Huffman forms by the Python package hpack 4.1, from the table of RFC 7541 appendix B.
+        match self {
+            Self::Traces => http2::Path { text: "/v1/traces", huffman: "63b8584d832151" },
+            Self::Metrics => http2::Path { text: "/v1/metrics", huffman: "63b858a4a9b0c447" },
+            Self::Logs => http2::Path { text: "/v1/logs", huffman: "63b858a0f323" },
+            Self::Profiles => {
+                http2::Path { text: "/v1development/profiles", huffman: "63b8642f72d07ae92d4962bb0f29a82a3f" }
+            }
+        }
+    }
+
+    /// The path of OTLP/gRPC.
+    pub fn grpc_path(self) -> http2::Path {
+        match self {
+            Self::Traces => http2::Path {
+                text: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+                huffman: "60f596a49682d254d9e97aec3a4eb90f4505224f62e9b0642afdc2befb0642ee2d9dcc42b183cd67b13f",
+            },
+            Self::Metrics => http2::Path {
+                text: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+                huffman: "60f596a49682d254d9e97aec3a4eb90f4505224f62f4953618885fb857d054d86223716cee62158c1e6b3d89",
+            },
+            Self::Logs => http2::Path {
+                text: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+                huffman: "60f596a49682d254d9e97aec3a4eb90f4505224f62f41e642fdc2be73cc8dc5b3b988563079acf627f",
+            },
+            Self::Profiles => http2::Path {
+                text: "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
+                huffman: "60f596a49682d254d9e97aec3a4eb90f4505224f62f5d8794d4150bf70c85ee5a0f5d25a92bebb0f29a82a3716cee6\
+                          2158c1e6b3d89f",
+            },
+        }
+    }
+}
+
+/// A request of one span, a little over `size` bytes of protobuf. Requests of the other signals have the same
+/// outer fields.
+pub fn message(size: usize) -> Vec<u8> {
+    let text = |key: &str, value: String| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(any_value::Value::StringValue(value)) }),
+        ..KeyValue::default()
+    };
+    let span = Span {
+        trace_id: b"0123456789abcdef".to_vec(),
+        span_id: b"01234567".to_vec(),
+        name: "checkout".to_owned(),
+        start_time_unix_nano: 1_780_000_000_000_000_000,
+        end_time_unix_nano: 1_780_000_000_001_000_000,
+        attributes: vec![text("db.statement", "SELECT 1;".repeat(size / 9))],
+        ..Span::default()
+    };
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![text("service.name", "shop".to_owned())],
+                ..Resource::default()
+            }),
+            scope_spans: vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }],
+            ..ResourceSpans::default()
+        }],
+    };
+    request.encode_to_vec()
 }

@@ -146,6 +146,12 @@ impl Process {
         writeln!(stdin, "{line}").with_context(|| format!("{} has closed its standard input", self.name))
     }
 
+    /// Writes to its standard input.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(stdin) = &mut self.stdin else { bail!("{}: its standard input is closed", self.name) };
+        stdin.write_all(bytes).with_context(|| format!("{} has closed its standard input", self.name))
+    }
+
     /// Waits for a line that begins with `start` among what has not been taken yet, and takes it; what came
     /// before it stays.
     pub fn wait_for_line(&mut self, start: &str, patience: Duration) -> Result<String> {

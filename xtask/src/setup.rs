@@ -11,8 +11,13 @@ use anyhow::{Result, bail};
 use crate::build::{root, step, target};
 
 /// Programs by the Debian package that has them.
-const PROGRAMS: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("cc", "gcc"), ("python3", "python3-venv")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("cc", "gcc"),
+    ("python3", "python3-venv"),
+    ("openssl", "openssl"),
+];
 
 /// Whether this process may install packages and make namespaces.
 pub(crate) fn is_root() -> bool {
@@ -74,6 +79,28 @@ pub(crate) fn kustomize() -> Result<Option<PathBuf>> {
     }
     step("kustomize", Command::new("go").env("GOBIN", &tools).args(["install", KUSTOMIZE]))?;
     Ok(Some(tools))
+}
+
+/// The test client in Go with the real OpenTelemetry SDK, built where suites look for it; its path. The modules come
+/// from Go's proxy in the versions and with the checksums of `tests/clients/go`.
+pub(crate) fn go_client() -> Result<PathBuf> {
+    let tools = target().join("tools");
+    fs::create_dir_all(&tools)?;
+    let client = tools.join("go-cases");
+    if !has("go") {
+        bail!(
+            "missing: Go 1.25 or newer, for the OpenTelemetry SDK that the tests run (go.dev/dl; Debian: \
+             apt-get install golang-go, from trixie-backports on). Install it and run this again"
+        );
+    }
+    let mut build = Command::new("go");
+    build
+        .current_dir(root().join("tests/clients/go"))
+        .args(["build", "-trimpath", "-o"])
+        .arg(&client)
+        .arg(".");
+    step("the OpenTelemetry SDK for Go", &mut build)?;
+    Ok(client)
 }
 
 /// A Python environment with the real OpenTelemetry SDK; the path of its interpreter.

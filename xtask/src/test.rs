@@ -22,11 +22,13 @@ impl Test {
     pub(crate) fn run(self) -> Result<()> {
         setup::programs()?;
         let python = setup::python()?;
+        let go_client = setup::go_client()?;
         let path = search_path(setup::kustomize()?)?;
         let object = if self.no_ebpf { None } else { Some(ebpf::verify()?) };
         let cargo = |arguments: &[&str]| {
             let mut command = cargo();
-            command.args(arguments).env("PATH", &path).env("SPANWARDEN_PYTHON", &python);
+            command.args(arguments).env("PATH", &path);
+            command.env("SPANWARDEN_PYTHON", &python).env("SPANWARDEN_GO_CLIENT", &go_client);
             if let Some(object) = &object {
                 command.env("SPANWARDEN_EBPF_OBJECT", object);
             }
