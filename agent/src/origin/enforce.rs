@@ -38,11 +38,11 @@ use crate::{
 use heartbeat::{BEAT, Heartbeat, boot_ns};
 use helper::{Helper, NotSent};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use policies::Policies;
+use policies::{Policies, Verdict};
 use request::{Outcome, Reply, Request};
 use spanwarden_ebpf::abi::{OTLP_PORTS, OriginRecord};
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     io,
     os::fd::AsFd as _,
     sync::{
@@ -68,8 +68,13 @@ static DESTROYED: LazyLock<metrics::Counters> = LazyLock::new(|| {
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often the cgroups are walked without having been told of a change.
 const RESCAN: Duration = Duration::from_secs(10);
-/// The findings' reader shows itself five times a second; the kernel gives up after five seconds.
-const FINDINGS_SILENCE: Duration = Duration::from_secs(2);
+/// Beats without a sign of the findings' reader, which shows itself about as often. Not a time: after a pause of the
+/// whole process (SIGSTOP, a suspended machine) neither thread is late.
+const FINDINGS_SILENCE: u32 = 10;
+
+/// Findings of unknown pods that are kept, and for how long: a pod's first seconds.
+const UNDECIDED: usize = 256;
+const UNDECIDED_FOR: Duration = Duration::from_secs(30);
 
 /// What the attached programs hand over.
 pub(super) struct Kernel {
@@ -101,6 +106,14 @@ struct Shared {
     stop: AtomicBool,
     asked: AtomicU64,
     said: Mutex<HashSet<&'static str>>,
+    undecided: Mutex<VecDeque<Undecided>>,
+}
+
+/// A finding that passed, of a pod that nobody knows yet.
+struct Undecided {
+    since: Instant,
+    uid: String,
+    finding: Finding,
 }
 
 /// Bit of a request's id: data had passed.
@@ -145,6 +158,7 @@ impl Enforcer {
             stop: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             said: Mutex::default(),
+            undecided: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), heartbeat: Mutex::new(heartbeat), threads: Mutex::default() })
     }
@@ -195,14 +209,55 @@ impl Shared {
             return;
         }
         let Some(uid) = self.missed(finding) else { return };
-        if !self.policies.blocks(uid) {
-            return;
+        match self.policies.verdict(uid) {
+            Verdict::Blocked => self.destroy_late(uid, finding),
+            Verdict::Unknown => self.keep(uid, finding),
+            Verdict::Passes => {}
         }
+    }
+
+    fn destroy_late(&self, uid: &str, finding: &Finding) {
         let deny_for = u64::try_from(self.policy.deny_for.as_nanos()).unwrap_or(u64::MAX);
         if deny_for > 0 {
             self.policies.deny(uid, finding.destination, boot_ns().saturating_add(deny_for));
         }
         self.destroy(finding, LATE);
+    }
+
+    /// Until it is known what pod that is.
+    fn keep(&self, uid: &str, finding: &Finding) {
+        let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
+        if undecided.len() >= UNDECIDED {
+            undecided.pop_front();
+        }
+        undecided.push_back(Undecided {
+            since: Instant::now(),
+            uid: uid.to_owned(),
+            finding: finding.clone(),
+        });
+    }
+
+    /// Looks again at what was kept.
+    fn decide(&self) {
+        let kept = {
+            let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
+            undecided.retain(|kept| kept.since.elapsed() < UNDECIDED_FOR);
+            std::mem::take(&mut *undecided)
+        };
+        let mut still = VecDeque::new();
+        for kept in kept {
+            match self.policies.known(&kept.uid) {
+                Verdict::Blocked if self.active.load(Ordering::Relaxed) => {
+                    self.destroy_late(&kept.uid, &kept.finding);
+                }
+                Verdict::Unknown => still.push_back(kept),
+                Verdict::Blocked | Verdict::Passes => {}
+            }
+        }
+        let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
+        still.append(&mut undecided);
+        still.truncate(UNDECIDED);
+        *undecided = still;
     }
 
     /// The pod of a finding that passed and would not have, had the kernel known that the pod is to be blocked. What
@@ -278,35 +333,33 @@ impl Shared {
         let events = self.policies.events();
         let (mut walked, mut refreshed) = (Instant::now(), Instant::now());
         while !self.stopped() {
-            let changed = match &events {
-                Some(events) => {
-                    let timeout = PollTimeout::try_from(BEAT).unwrap_or(PollTimeout::ZERO);
-                    poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) == Ok(1)
-                }
-                None => {
-                    thread::sleep(BEAT);
-                    false
-                }
+            let changed = if let Some(events) = &events {
+                let timeout = PollTimeout::try_from(BEAT).unwrap_or(PollTimeout::ZERO);
+                poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) == Ok(1)
+            } else {
+                thread::sleep(BEAT);
+                false
             };
             if changed || walked.elapsed() >= RESCAN {
                 self.policies.rescan();
                 (walked, refreshed) = (Instant::now(), Instant::now());
+                self.decide();
             } else if refreshed.elapsed() >= REFRESH {
                 self.policies.refresh();
                 refreshed = Instant::now();
+                self.decide();
             }
         }
     }
 
     /// The life of the thread that beats, and takes what the helper answers.
     fn beat(&self, mut heartbeat: Heartbeat) {
-        let mut findings = (self.findings_beat.load(Ordering::Relaxed), Instant::now());
+        let (mut last, mut silence) = (0, FINDINGS_SILENCE);
         while !self.stopped() {
-            let beat = self.findings_beat.load(Ordering::Relaxed);
-            if beat != findings.0 {
-                findings = (beat, Instant::now());
-            }
-            let findings_run = beat != 0 && findings.1.elapsed() < FINDINGS_SILENCE;
+            let seen = self.findings_beat.load(Ordering::Relaxed);
+            silence = if seen == last { silence.saturating_add(1) } else { 0 };
+            last = seen;
+            let findings_run = silence < FINDINGS_SILENCE;
             let helper_runs = self.helper.as_ref().is_none_or(Helper::is_running);
             let active = heartbeat.beat(findings_run, helper_runs);
             self.active.store(active, Ordering::Relaxed);

@@ -24,7 +24,7 @@ pub(in crate::origin) fn level(path: &str) -> Level {
         return below_kubepods(segments().skip(root.depth), root.stem);
     }
     let depth = segments().count();
-    let Some(last) = segments().last() else { return Level::Lead };
+    let Some(last) = segments().next_back() else { return Level::Lead };
     let parent = segments().nth(depth.wrapping_sub(2)).filter(|_| depth > 1);
     if let Some(found) = names::containerd_without_systemd(last) {
         let in_place = parent.is_none_or(|parent| depth <= 3 && names::is_runtime_service(parent));

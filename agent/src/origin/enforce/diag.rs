@@ -1,4 +1,4 @@
-//! `SOCK_DESTROY` over a `NETLINK_SOCK_DIAG` socket (sock_diag(7); Linux 4.5, `CONFIG_INET_DIAG_DESTROY`).
+//! `SOCK_DESTROY` over a `NETLINK_SOCK_DIAG` socket (`sock_diag(7)`; Linux 4.5, `CONFIG_INET_DIAG_DESTROY`).
 //!
 //! A request is 72 bytes and an answer one number, so the messages are made here: the crates for netlink bring a
 //! tree of dependencies and no `SOCK_DESTROY`.
@@ -21,9 +21,9 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-/// `SOCK_DIAG_BY_FAMILY`, linux/sock_diag.h
+/// `SOCK_DIAG_BY_FAMILY`, `linux/sock_diag.h`
 const BY_FAMILY: u16 = 20;
-/// `SOCK_DESTROY`, linux/sock_diag.h
+/// `SOCK_DESTROY`, `linux/sock_diag.h`
 const DESTROY: u16 = 21;
 /// `NLMSG_ERROR` and `NLMSG_DONE`, linux/netlink.h
 const ERROR: u16 = 2;
@@ -43,7 +43,7 @@ const SOCKID_IN_ENTRY: usize = HEADER + 4;
 /// Where the cookie is in `inet_diag_sockid`: its two halves, the lower first.
 const COOKIE_IN_SOCKID: usize = 40;
 
-/// All states of a TCP socket but `LISTEN` and `TIME_WAIT` (net/tcp_states.h), which send nothing.
+/// All states of a TCP socket but `LISTEN` and `TIME_WAIT` (`net/tcp_states.h`), which send nothing.
 const STATES: u32 = !((1 << 10) | (1 << 6));
 
 const AF_INET: u8 = libc::AF_INET as u8;
@@ -151,7 +151,7 @@ impl Diag {
 
     fn destroy_named(&mut self, named: &Named) -> nix::Result<()> {
         self.send(DESTROY, F_REQUEST | F_ACK, named)?;
-        let mut buffer = [0; BUFFER];
+        let mut buffer = vec![0; BUFFER];
         for _ in 0..PARTS {
             let length = self.receive(&mut buffer)?;
             for message in messages(&buffer[..length]) {
@@ -166,7 +166,7 @@ impl Diag {
     /// The socket with this cookie, from the list of all.
     fn find(&mut self, family: u8, cookie: u64) -> nix::Result<Option<Named>> {
         self.send(BY_FAMILY, F_REQUEST | F_DUMP, &Named { family, id: [0; SOCKID] })?;
-        let (mut buffer, mut found) = ([0; BUFFER], None);
+        let (mut buffer, mut found) = (vec![0; BUFFER], None);
         for _ in 0..PARTS {
             let length = self.receive(&mut buffer)?;
             for message in messages(&buffer[..length]) {

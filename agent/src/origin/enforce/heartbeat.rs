@@ -30,18 +30,26 @@ enum Pause {
     NoHelper,
 }
 
+/// What was said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Active,
+    Paused(Pause),
+}
+
 /// What beats.
 pub(super) struct Heartbeat {
     pulse: Array<MapData, Pulse>,
     kill_switch: Option<PathBuf>,
-    last: Option<Option<Pause>>,
+    said: Said,
     write_failed: bool,
     unreadable: bool,
 }
 
 impl Heartbeat {
     pub(super) fn new(pulse: Array<MapData, Pulse>, kill_switch: Option<PathBuf>) -> Self {
-        Self { pulse, kill_switch, last: None, write_failed: false, unreadable: false }
+        Self { pulse, kill_switch, said: Said::Nothing, write_failed: false, unreadable: false }
     }
 
     /// Once every [`BEAT`]: tells the kernel that this program is here to act, and whether it may.
@@ -52,9 +60,10 @@ impl Heartbeat {
             () if !helper_runs => Some(Pause::NoHelper),
             () => None,
         };
-        if self.last != Some(pause) {
+        let state = pause.map_or(Said::Active, Said::Paused);
+        if self.said != state {
             self.say(pause);
-            self.last = Some(pause);
+            self.said = state;
         }
         self.write(pause.is_none())
     }
@@ -105,7 +114,7 @@ impl Heartbeat {
                 warn!(kill_switch = path, "the kill switch is set: plaintext is reported and not blocked");
             }
             // At the start that thread is not there yet.
-            Some(Pause::NoFindings) if self.last.is_none() => {}
+            Some(Pause::NoFindings) if self.said == Said::Nothing => {}
             Some(Pause::NoFindings) => {
                 error!(
                     "the thread that reads findings does not run: plaintext is not blocked; restart the agent"

@@ -51,6 +51,15 @@ pub(super) struct Policies {
     state: Mutex<State>,
 }
 
+/// See [`Policies::verdict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Blocked,
+    Passes,
+    /// Nobody knows the pod yet.
+    Unknown,
+}
+
 struct State {
     policies: KernelMap<MapData, u64, Policy>,
     denied: KernelMap<MapData, DenyKey, u64>,
@@ -189,28 +198,31 @@ impl Policies {
 
     /// Whether the pod with this uid is to be blocked; then the kernel knows it from now on. For a pod of which it
     /// did not know in time.
-    pub(super) fn blocks(&self, uid: &str) -> bool {
-        let is = |node: &Node| matches!(&node.kind, Kind::Pod(known) if known == uid);
-        if !self.state().nodes.iter().any(is) {
+    pub(super) fn verdict(&self, uid: &str) -> Verdict {
+        if !self.state().nodes.iter().any(|node| node.is_pod(uid)) {
             self.rescan();
         }
+        self.known(uid)
+    }
+
+    /// As [`Self::verdict`], for the cgroups that are known.
+    pub(super) fn known(&self, uid: &str) -> Verdict {
         let mut state = self.state();
-        let mut modes = state.nodes.iter().filter(|node| is(node)).filter_map(|node| self.mode_of(node));
-        let blocks = modes.next().is_some_and(|first| {
-            first == PlaintextMode::Block && modes.all(|mode| mode == PlaintextMode::Block)
-        });
-        drop(modes);
-        if blocks {
-            self.apply(&mut state);
+        let modes: Vec<_> =
+            state.nodes.iter().filter(|node| node.is_pod(uid)).map(|node| self.mode_of(node)).collect();
+        if modes.is_empty() || modes.iter().any(|mode| *mode != Some(PlaintextMode::Block)) {
+            let unknown = self.pods.by_uid(uid).is_none();
+            return if unknown { Verdict::Unknown } else { Verdict::Passes };
         }
-        blocks
+        self.apply(&mut state);
+        Verdict::Blocked
     }
 
     /// Denies the pod's connections to `destination` until `boot_ns`, as the kernel does when it blocks by itself.
     pub(super) fn deny(&self, uid: &str, destination: SocketAddr, boot_ns: u64) {
         let mut state = self.state();
-        let is = |node: &&Node| matches!(&node.kind, Kind::Pod(known) if known == uid);
-        let cgroups: Vec<u64> = state.nodes.iter().filter(is).map(|node| node.id).collect();
+        let cgroups: Vec<u64> =
+            state.nodes.iter().filter(|node| node.is_pod(uid)).map(|node| node.id).collect();
         for cgroup_id in cgroups {
             let key = abi::DenyKey {
                 cgroup_id,
@@ -233,15 +245,16 @@ impl State {
             return;
         }
         self.said.push(cause);
-        match cause {
-            "watch" => warn!(
+        if cause == "watch" {
+            warn!(
                 %error, "directories of cgroups cannot be watched (fs.inotify.max_user_watches?): until a new pod is \
                  found by looking every few seconds, it has the policy of pods that are not known"
-            ),
-            _ => warn!(
+            );
+        } else {
+            warn!(
                 %error, cause, "policies for plaintext did not all reach the kernel: the pods concerned have the \
                  policy of pods that are not known"
-            ),
+            );
         }
     }
 }

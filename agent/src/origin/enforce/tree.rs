@@ -37,6 +37,13 @@ pub(super) struct Node {
     pub(super) kind: Kind,
 }
 
+impl Node {
+    /// Whether it belongs to the pod with this uid.
+    pub(super) fn is_pod(&self, uid: &str) -> bool {
+        matches!(&self.kind, Kind::Pod(own) if own == uid)
+    }
+}
+
 /// What it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -107,16 +107,16 @@ fn sockets_of_several_namespaces_are_destroyed_and_their_neighbours_are_not() {
 
 #[test]
 fn an_opener_that_is_gone_is_replaced_by_its_neighbours() {
-    let root = std::env::temp_dir().join(format!("spanwarden-helper-{}", std::process::id()));
+    let tree = std::env::temp_dir().join(format!("spanwarden-helper-{}", std::process::id()));
     let mut room = Room::new();
     // The opener's container has no process left; another of the same pod has.
     for (container, processes) in
         [("gone", String::new()), ("sandbox", format!("0\n{}\n", room.process.id()))]
     {
-        fs::create_dir_all(root.join("kubepods/pod1").join(container)).unwrap();
-        fs::write(root.join("kubepods/pod1").join(container).join("cgroup.procs"), processes).unwrap();
+        fs::create_dir_all(tree.join("kubepods/pod1").join(container)).unwrap();
+        fs::write(tree.join("kubepods/pod1").join(container).join("cgroup.procs"), processes).unwrap();
     }
-    let helper = helper(&root);
+    let helper = helper(&tree);
     // A process id that is another's by now: of another namespace.
     let stranger = Request { tgid: std::process::id(), ..room.request(1) };
     assert_eq!(ask(&helper, &stranger), Outcome::NoNamespace);
@@ -124,22 +124,22 @@ fn an_opener_that_is_gone_is_replaced_by_its_neighbours() {
     let request = Request { cgroup: "/kubepods/pod1/gone".to_owned(), ..stranger };
     assert_eq!(ask(&helper, &request), Outcome::Destroyed);
     assert!(room.is_aborted());
-    fs::remove_dir_all(&root).unwrap();
+    fs::remove_dir_all(&tree).unwrap();
 }
 
 #[test]
 fn where_neither_opener_nor_namespace_is_known_the_cgroup_leads_to_it() {
-    let root = std::env::temp_dir().join(format!("spanwarden-helper-old-{}", std::process::id()));
+    let tree = std::env::temp_dir().join(format!("spanwarden-helper-old-{}", std::process::id()));
     let mut room = Room::new();
-    fs::create_dir_all(root.join("pod1/c1")).unwrap();
-    fs::write(root.join("pod1/c1/cgroup.procs"), format!("{}\n{}\n", std::process::id(), room.process.id()))
+    fs::create_dir_all(tree.join("pod1/c1")).unwrap();
+    fs::write(tree.join("pod1/c1/cgroup.procs"), format!("{}\n{}\n", std::process::id(), room.process.id()))
         .unwrap();
-    let helper = helper(&root);
+    let helper = helper(&tree);
     let request = Request { tgid: 0, netns_cookie: 0, cgroup: "/pod1/c1".to_owned(), ..room.request(1) };
     assert_eq!(ask(&helper, &request), Outcome::Destroyed);
     assert!(room.is_aborted());
     assert_eq!(ask(&helper, &request), Outcome::Gone);
-    fs::remove_dir_all(&root).unwrap();
+    fs::remove_dir_all(&tree).unwrap();
 }
 
 #[test]
@@ -205,4 +205,27 @@ fn it_ends_with_its_owner_and_its_end_is_seen() {
     assert_eq!(second.wait_for_reply(LONG), None);
     assert!(!second.is_running());
     assert_eq!(second.ask(&request), Err(NotSent::Ended));
+}
+
+#[test]
+fn what_is_missing_is_said_before_anything_is_forked() {
+    // Capabilities are a thread's own.
+    thread::spawn(|| {
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_PTRACE).unwrap();
+        let error = Helper::start("/nowhere".into(), std::process::id()).unwrap_err();
+        assert!(
+            matches!(&error, EnforceError::Privileges { missing, host_pid: true } if *missing == ["SYS_PTRACE"]),
+            "{error}"
+        );
+    })
+    .join()
+    .unwrap();
+    // Another id in the initial pid namespace than here.
+    let error = Helper::start("/nowhere".into(), 1 << 23).unwrap_err();
+    assert!(
+        matches!(&error, EnforceError::Privileges { missing, host_pid: false } if missing.is_empty()),
+        "{error}"
+    );
+    let error = Helper::start("/nowhere".into(), std::process::id()).unwrap_err();
+    assert!(matches!(error, EnforceError::Threads(2..)), "{error}");
 }

@@ -100,7 +100,8 @@ fn pods_that_differ_from_their_group_have_an_entry_and_lose_it_with_their_cgroup
     policies.rescan();
     let groups =
         [tree.id("kubepods"), tree.id("kubepods/burstable")].map(|id| (id, (abi::MODE_OBSERVE, true)));
-    let expected = BTreeMap::from_iter(groups.into_iter().chain([(blocked, (abi::MODE_BLOCK, false))]));
+    let expected =
+        groups.into_iter().chain([(blocked, (abi::MODE_BLOCK, false))]).collect::<BTreeMap<_, _>>();
     assert_eq!(in_kernel(&policies), expected);
     fs::remove_dir(tree.0.join(format!("kubepods/burstable/pod{}", uid(1)))).unwrap();
     policies.rescan();
@@ -118,8 +119,9 @@ fn where_all_are_blocked_the_agent_s_own_pod_is_not() {
     assert_eq!(found.get(&tree.id("kubepods")), Some(&(abi::MODE_BLOCK, true)));
     assert_eq!(found.get(&own), Some(&(abi::MODE_OBSERVE, false)));
     assert_eq!(found.len(), 3, "{found:?}");
-    assert!(policies.blocks(&uid(1)));
-    assert!(!policies.blocks(&uid(2)));
+    assert_eq!(policies.verdict(&uid(1)), Verdict::Blocked, "unknown, but all are");
+    pods.add(2, "spanwarden");
+    assert_eq!(policies.verdict(&uid(2)), Verdict::Passes);
 }
 
 #[test]
@@ -137,16 +139,19 @@ fn new_cgroups_and_new_knowledge_are_noticed() {
     policies.rescan();
     assert!(!told(0), "what was read is not told again");
     assert_eq!(in_kernel(&policies).get(&pod), None);
-    assert!(!policies.blocks(&uid(1)));
+    assert_eq!(policies.verdict(&uid(1)), Verdict::Unknown);
     pods.add(1, "shop");
     policies.refresh();
     assert_eq!(in_kernel(&policies).get(&pod), Some(&(abi::MODE_BLOCK, false)));
     // One whose plaintext is seen before its cgroup was.
     let second = tree.pod(2);
     pods.add(2, "shop");
-    assert!(policies.blocks(&uid(2)));
+    assert_eq!(policies.verdict(&uid(2)), Verdict::Blocked);
     assert_eq!(in_kernel(&policies).get(&second), Some(&(abi::MODE_BLOCK, false)));
-    assert!(!policies.blocks(&uid(3)), "nobody");
+    assert_eq!(policies.verdict(&uid(3)), Verdict::Unknown, "nobody");
+    pods.add(4, "bank");
+    tree.pod(4);
+    assert_eq!(policies.verdict(&uid(4)), Verdict::Passes);
 }
 
 #[test]
