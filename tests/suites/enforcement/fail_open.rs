@@ -1,0 +1,86 @@
+//! Whatever happens to the agent, applications go on.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use spanwarden_tests::node::Pod;
+
+use super::scene::{Export, PATIENCE, Scene, once};
+
+fn scene() -> Result<(Scene, Pod)> {
+    let plaintext = "{mode: block, deny_for: 0s, kill_switch: KILL_SWITCH}";
+    Scene::new(plaintext, |node| node.pod("shop", "web"), |web| vec![web])
+}
+
+#[test]
+fn the_kill_switch_ends_it_and_its_removal_resumes_it() -> Result<()> {
+    let (mut scene, web) = scene()?;
+    let target = scene.at(4318);
+    ensure!(once(web.place(), "http1", &target)?.is_ended(), "blocked at first");
+    fs::write(scene.kill_switch(), "")?;
+    scene.wait_active(false)?;
+    ensure!(once(web.place(), "http1", &target)? == Export::Accepted, "the switch is set");
+    ensure!(once(web.place(), "h2c", &scene.at(4317))? == Export::Accepted, "the switch is set");
+    ensure!(scene.agent.logs().contains("the kill switch is set"), "{}", scene.agent.logs());
+    fs::remove_file(scene.kill_switch())?;
+    scene.wait_active(true)?;
+    ensure!(once(web.place(), "http1", &target)?.is_ended(), "blocked again");
+    ensure!(scene.arrived()? == 2, "{}", scene.arrived()?);
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_stops_is_followed_by_a_free_passage() -> Result<()> {
+    let (mut scene, web) = scene()?;
+    let target = scene.at(4318);
+    ensure!(once(web.place(), "http1", &target)?.is_ended(), "blocked at first");
+    scene.agent.process().signal(Signal::SIGSTOP)?;
+    // What is dropped before the kernel notices is sent again by TCP, and passes then.
+    ensure!(once(web.place(), "http1", &target)? == Export::Accepted, "the agent is stopped");
+    ensure!(once(web.place(), "h2c", &scene.at(4317))? == Export::Accepted, "the agent is stopped");
+    scene.agent.process().signal(Signal::SIGCONT)?;
+    scene.wait_active(true)?;
+    ensure!(once(web.place(), "http1", &target)?.is_ended(), "blocked again");
+    scene.agent.process().signal(Signal::SIGKILL)?;
+    scene.agent.process().wait(PATIENCE)?;
+    ensure!(once(web.place(), "http1", &target)? == Export::Accepted, "the agent is dead");
+    Ok(())
+}
+
+#[test]
+fn without_the_helper_nothing_is_blocked() -> Result<()> {
+    let (mut scene, web) = scene()?;
+    let target = scene.at(4318);
+    ensure!(once(web.place(), "http1", &target)?.is_ended(), "blocked at first");
+    let helper = helper_of(scene.agent.id())?;
+    kill(helper, Signal::SIGKILL)?;
+    scene.wait_active(false)?;
+    ensure!(once(web.place(), "http1", &target)? == Export::Accepted, "the helper is gone");
+    ensure!(scene.agent.logs().contains("the helper that ends blocked connections is gone"), "said");
+    // And it does not outlive the agent.
+    let (mut scene, _web) = self::scene()?;
+    let helper = helper_of(scene.agent.id())?;
+    scene.agent.process().signal(Signal::SIGKILL)?;
+    scene.agent.process().wait(PATIENCE)?;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while fs::read_to_string(format!("/proc/{helper}/comm"))
+        .is_ok_and(|comm| comm.trim_end() == "sock-destroyer")
+    {
+        ensure!(std::time::Instant::now() < deadline, "the helper outlives the agent");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The agent's only child.
+fn helper_of(agent: u32) -> Result<Pid> {
+    let children = fs::read_to_string(format!("/proc/{agent}/task/{agent}/children"))?;
+    let child = children.split_whitespace().next().context("the agent has no helper")?;
+    let comm = fs::read_to_string(format!("/proc/{child}/comm"))?;
+    ensure!(comm.trim_end() == "sock-destroyer", "{comm}");
+    Ok(Pid::from_raw(child.parse()?))
+}
