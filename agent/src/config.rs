@@ -166,7 +166,7 @@ impl Config {
     /// The `origin` extension, where it is enabled.
     pub fn origin(&self) -> Option<&extensions::OriginExtension> {
         self.enabled_extensions().find_map(|extension| match &extension.config {
-            Extension::Origin(origin) => Some(origin),
+            Extension::Origin(origin) => Some(origin.as_ref()),
             Extension::HealthCheck { .. } => None,
         })
     }

@@ -7,7 +7,7 @@ use std::{net::IpAddr, time::Duration};
 #[derive(Clone, Debug)]
 pub enum Extension {
     /// `origin`, ours: kernel evidence
-    Origin(OriginExtension),
+    Origin(Box<OriginExtension>),
     /// `health_check`
     HealthCheck {
         /// Default `localhost:13133`.

@@ -31,6 +31,7 @@ use std::{
 
 /// A connection that carries telemetry, or likely does, in the clear.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of an event, independent of each other")]
 pub struct Finding {
     /// When the telling packet was sent.
     pub time: SystemTime,

@@ -36,7 +36,7 @@ impl World {
 
     fn run(&self, file: Option<PathBuf>) -> Result<Running> {
         let listed = vec![self.web.manifest(), self.agent.manifest()];
-        Running::start(&self.node, self.agent.place(), &Setup { listed, file, ..Setup::default() })
+        Running::start(&self.node, self.agent.place(), &Setup { file, listed, ..Setup::default() })
     }
 
     fn send(&self) -> Result<()> {

@@ -154,7 +154,7 @@ fn since_when_and_how_often() -> Result<()> {
       exclude: [{match_labels: {app: printer}}]"
         .to_owned();
     let listed = vec![web.manifest(), printer.manifest(), agent.manifest()];
-    let running = Running::start(&node, agent.place(), &Setup { listed, origin, ..Setup::default() })?;
+    let running = Running::start(&node, agent.place(), &Setup { origin, listed, ..Setup::default() })?;
     let _sink = sink(printer.place(), at(printer.ipv4, 9000))?;
     let to = at(printer.ipv4, 9000);
     for _ in 0..3 {

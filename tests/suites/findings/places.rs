@@ -92,7 +92,7 @@ fn the_cluster_is_what_the_configuration_says() -> Result<()> {
     let collector = node.pod("observe", "collector")?;
     let origin = format!("    cluster_cidrs: ['{}/32']", collector.ipv4);
     let listed = vec![web.manifest(), agent.manifest()];
-    let running = Running::start(&node, agent.place(), &Setup { listed, origin, ..Setup::default() })?;
+    let running = Running::start(&node, agent.place(), &Setup { origin, listed, ..Setup::default() })?;
     let _sink = sink(collector.place(), "[::]:4318".parse::<SocketAddr>()?)?;
     let near = send(web.place(), at(collector.ipv4, 4318), &post("/v1/traces"), None)?;
     let far = send(web.place(), at(collector.ipv6, 4318), &post("/v1/traces"), None)?;

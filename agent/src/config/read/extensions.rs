@@ -14,7 +14,7 @@ use crate::config::{
 
 pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Extension {
     match kind {
-        "origin" => Extension::Origin(origin(fields)),
+        "origin" => Extension::Origin(Box::new(origin(fields))),
         _ => health_check(fields),
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 #[derive(Serialize)]
+#[allow(clippy::struct_excessive_bools, reason = "the line's keys")]
 struct Line<'a> {
     time: String,
     finding: &'static str,

@@ -118,8 +118,8 @@ fn deployment(item: &Value, labels: &[(String, String)]) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The controller's name. A job that a CronJob made is named after it and the minute it was due, so that there are
-/// ever more of them: here it is the CronJob's name.
+/// The controller's name. A job that a `CronJob` made is named after it and the minute it was due, so that there are
+/// ever more of them: here it is that name.
 fn owner(item: &Value) -> Option<String> {
     let is_true = |value: Option<&Value>| match value {
         Some(Value::Bool(yes)) => *yes,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 fn noted() -> Noted {
-    Noted { since: UNIX_EPOCH + Duration::from_secs(1_795_278_000), count: 3, new_connection: true }
+    Noted { since: UNIX_EPOCH + Duration::from_mins(29_921_300), count: 3, new_connection: true }
 }
 
 fn read(finding: &Finding) -> Value {
@@ -206,7 +206,7 @@ proptest! {
         let text = rfc3339(UNIX_EPOCH + Duration::new(seconds, nanos));
         let number = |range: std::ops::Range<usize>| text[range].parse::<u64>().unwrap();
         let (year, month, day) = (number(0..4), number(5..7), number(8..10));
-        let leap = |y: u64| u64::from(y % 4 == 0 && (y % 100 != 0 || y % 400 == 0));
+        let leap = |y: u64| u64::from(y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400)));
         let months = [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         prop_assert!((1..=12).contains(&month) && (1..=months[month as usize - 1]).contains(&day));
         let years: u64 = (1970..year).map(|y| 365 + leap(y)).sum();
