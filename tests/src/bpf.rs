@@ -196,6 +196,11 @@ impl Drop for Foreign {
 
 /// How many programs are attached to the hook of exactly this cgroup.
 pub fn attached(cgroup: &Path, hook: Hook) -> Result<usize> {
+    programs(cgroup, hook).map(|ids| ids.len())
+}
+
+/// The ids of those programs, in the order in which they run.
+pub fn programs(cgroup: &Path, hook: Hook) -> Result<Vec<u32>> {
     #[repr(C)]
     #[derive(Default)]
     struct Attr {
@@ -207,12 +212,21 @@ pub fn attached(cgroup: &Path, hook: Hook) -> Result<usize> {
         count: u32,
         padding: u32,
     }
+    // A hook takes 64 programs at most.
+    let mut ids = vec![0_u32; 64];
     let cgroup = File::open(cgroup).with_context(|| cgroup.display().to_string())?;
-    let mut attr = Attr { target: cgroup.as_raw_fd(), attach_type: hook.types().1, ..Attr::default() };
-    // SAFETY: `Attr` is the beginning of the attribute for this command; without room for ids only the count is
-    // written.
+    let mut attr = Attr {
+        target: cgroup.as_raw_fd(),
+        attach_type: hook.types().1,
+        programs: ids.as_mut_ptr() as u64,
+        count: ids.len() as u32,
+        ..Attr::default()
+    };
+    // SAFETY: `Attr` is the beginning of the attribute for this command; at most `count` ids are written to `ids`,
+    // which holds as many and outlives the call.
     unsafe { bpf(BPF_PROG_QUERY, &mut attr) }.context("BPF_PROG_QUERY")?;
-    Ok(attr.count as usize)
+    ids.truncate(attr.count as usize);
+    Ok(ids)
 }
 
 /// # Safety

@@ -4,10 +4,13 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use spanwarden_tests::{agent::Directory, kubernetes::Schemas};
+use spanwarden_tests::{agent::Directory, kubernetes::Schemas, node::Node, process::Process, requirements};
+
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy")
@@ -96,11 +99,11 @@ fn the_check_finds_what_kubernetes_would_refuse() {
 }
 
 #[test]
-fn the_agent_has_two_capabilities_and_no_more() {
+fn the_agent_has_three_capabilities_and_no_more() {
     let manifests = manifests();
     let pod = &find(&manifests, "DaemonSet", "spanwarden-agent")["spec"]["template"]["spec"];
     let context = &pod["containers"][0]["securityContext"];
-    assert_eq!(context["capabilities"], json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN"]}));
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON"]}));
     assert_eq!(context["readOnlyRootFilesystem"], true);
     assert_eq!(context["allowPrivilegeEscalation"], false);
     for host in ["hostPID", "hostNetwork", "hostIPC"] {
@@ -141,7 +144,8 @@ fn blocking_adds_what_ending_connections_needs_and_no_more() {
     let (plain, blocking) = (pod(&manifests), pod(&blocking));
     assert_eq!(blocking["hostPID"], true);
     let context = &blocking["containers"][0]["securityContext"];
-    let capabilities = json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]});
+    let capabilities =
+        json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE"]});
     assert_eq!(context["capabilities"], capabilities);
     assert_eq!(context["allowPrivilegeEscalation"], false);
     assert!(context["privileged"].is_null() && blocking["hostNetwork"].is_null());
@@ -236,4 +240,69 @@ fn the_real_program_accepts_the_configurations() {
             assert!(output.status.success(), "{file} {mode:?}: {said}");
         }
     }
+}
+
+/// The real program with exactly the manifest's capabilities and configuration of `origin`, in a bpffs that goes
+/// with its mount namespace: it starts, and after a kill -9 takes up what is pinned.
+#[test]
+fn the_capabilities_of_the_manifest_are_enough_to_start_and_to_start_again() {
+    for (manifests, mode) in [(manifests(), "observe"), (blocking(), "block")] {
+        let pod = &find(&manifests, "DaemonSet", "spanwarden-agent")["spec"]["template"]["spec"];
+        let capabilities = pod["containers"][0]["securityContext"]["capabilities"]["add"].as_array().unwrap();
+        let bounding = capabilities.iter().fold("--bounding-set=-all".to_owned(), |set, capability| {
+            format!("{set},+{}", capability.as_str().unwrap().to_lowercase())
+        });
+        requirements::check().unwrap();
+        let node = Node::new().unwrap();
+        let place = node.service_place("spanwarden").unwrap();
+        let directory = Directory::new().unwrap();
+        let bpffs = directory.path().join("bpf");
+        std::fs::create_dir(&bpffs).unwrap();
+        let config = directory.path().join("config.yaml");
+        let origin = format!(
+            "{{cgroup: {}, pin_path: {}/spanwarden, plaintext: {mode}}}",
+            node.cgroups().path().display(),
+            bpffs.display()
+        );
+        std::fs::write(&config, origin_only(&origin)).unwrap();
+        let mut holder = Command::new("unshare");
+        holder
+            .args(["--mount", "sh", "-c"])
+            .arg(format!("mount -t bpf none '{}' && echo mounted && cat", bpffs.display()));
+        let mut holder = Process::spawn("unshare", holder).unwrap();
+        holder.wait_for_line("mounted", PATIENCE).unwrap();
+        for (start, result) in ["created", "reused"].into_iter().enumerate() {
+            let mut command = place.command("nsenter").unwrap();
+            command.arg(format!("--mount=/proc/{}/ns/mnt", holder.id()));
+            command.args(["setpriv", &bounding, "--inh-caps=-all"]);
+            command.arg(spanwarden_tests::agent::binary().unwrap()).args(["run", "--config"]).arg(&config);
+            let mut agent = Process::spawn("spanwarden", command).unwrap();
+            let ready = agent.wait_until("the line `ready`", PATIENCE, |process| {
+                Ok(process.output().contains(": ready ").then_some(()))
+            });
+            ready.unwrap_or_else(|error| panic!("{mode}, start {start}: {error:#}"));
+            let log = agent.output();
+            assert!(
+                log.lines().any(|line| line.contains("are pinned") && line.contains(result)),
+                "{mode}: {log}"
+            );
+            // Dropped: killed, as by kill -9.
+        }
+    }
+}
+
+fn origin_only(origin: &str) -> String {
+    format!(
+        "extensions:
+  origin: {origin}
+receivers:
+  otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:4317'}}}}}}
+exporters:
+  debug: {{}}
+service:
+  extensions: [origin]
+  pipelines:
+    traces: {{receivers: [otlp], exporters: [debug]}}
+"
+    )
 }

@@ -214,8 +214,8 @@ fn without_capabilities_it_names_them_and_what_could_not_be_checked() -> Result<
     assert_eq!(outcome.code, 1);
     assert_eq!(outcome.report["outcome"], "fail");
     outcome.expect("fail", &["capabilities", "maps", "hooks", "attach", "canary", "findings-ring"]);
-    outcome.said("capabilities", "detail", &["BPF", "NET_ADMIN"]);
-    outcome.said("capabilities", "remedy", &["securityContext.capabilities.add: [BPF, NET_ADMIN]"]);
+    outcome.said("capabilities", "detail", &["BPF", "NET_ADMIN", "PERFMON"]);
+    outcome.said("capabilities", "remedy", &["securityContext.capabilities.add: [BPF, NET_ADMIN, PERFMON]"]);
     for name in ["maps", "hooks", "attach", "canary", "findings-ring"] {
         outcome.said(name, "detail", &["could not be checked"]);
     }
@@ -347,6 +347,54 @@ fn the_configuration_says_what_is_looked_at() -> Result<()> {
     let outcome = outcome(command)?;
     assert_eq!(outcome.code, 0, "{:#}", outcome.report);
     assert_eq!(outcome.report["cgroup"], world.watched().to_str().unwrap());
+    Ok(())
+}
+
+/// The same with the upper rungs and pins: in a bpffs of the test's own, which goes with its mount namespace.
+#[test]
+fn pins_and_privileges_are_looked_at_when_the_configuration_wants_them() -> Result<()> {
+    let world = World::new()?;
+    let directory = Directory::new()?;
+    let file = directory.path().join("config.yaml");
+    let bpffs = directory.path().join("bpf");
+    fs::create_dir(&bpffs)?;
+    let (cgroup, pins) =
+        (world.watched().display().to_string(), bpffs.join("spanwarden").display().to_string());
+    let doctor = |mode: &str, mount: &str, drop: &[&str]| -> Result<Outcome> {
+        fs::write(&file, config(&format!("{{cgroup: {cgroup}, pin_path: {pins}, plaintext: {mode}}}")))?;
+        let unshare = requirements::find_program("unshare").context("unshare, of util-linux")?;
+        let mut command = world.place.command(unshare)?;
+        command.args(["--mount", "sh", "-c"]);
+        let mounted = if mount.is_empty() {
+            String::new()
+        } else {
+            format!("mount -t {mount} none '{}' && ", bpffs.display())
+        };
+        command.arg(format!("{mounted}exec setpriv {} \"$@\"", drop.join(" ")));
+        command.arg("sh").arg(binary()?).args(["doctor", "-o", "json", "--config"]).arg(&file);
+        outcome(command)
+    };
+    let all = doctor("block", "bpf", &[])?;
+    assert_eq!(all.code, 0, "{:#}", all.report);
+    all.expect("ok", &["block-privileges", "pins", "sock-destroy", "attach"]);
+    all.said("pins", "detail", &["nothing is pinned yet"]);
+
+    let none = doctor("observe", "", &[])?;
+    assert_eq!(none.code, 1);
+    none.expect("fail", &["pins"]);
+    none.said("pins", "detail", &["is not on a bpffs"]);
+
+    // What the deployment has without the component that blocks.
+    let base = ["--bounding-set=-all,+bpf,+net_admin,+perfmon", "--inh-caps=-all"];
+    let two = doctor("warn", "bpf", &base)?;
+    assert_eq!(two.code, 0, "{:#}", two.report);
+    two.expect("skipped", &["block-privileges"]);
+    two.expect("ok", &["attach", "canary", "findings-ring", "sock-destroy", "pins"]);
+    let blocking = doctor("block", "bpf", &base)?;
+    assert_eq!(blocking.code, 1);
+    blocking.expect("fail", &["block-privileges"]);
+    blocking.said("block-privileges", "detail", &["SYS_ADMIN", "SYS_PTRACE"]);
+    blocking.said("block-privileges", "remedy", &["components/block"]);
     Ok(())
 }
 

@@ -3,34 +3,55 @@
 use std::process::Command;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::build::{cargo, step, target};
 
 /// Arguments of `bench`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
     /// Seconds of load for each row of the table
     #[arg(long, default_value_t = 10)]
     seconds: u32,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Subcommand)]
+enum Other {
+    /// What the kernel programs cost: per packet, per connection, and in requests a second (root)
+    Kernel {
+        /// Seconds of each part: ten flows, two kinds of connections, two kinds of load
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+    },
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        let mut build = cargo();
-        build.args([
-            "build",
-            "--release",
-            "--package",
-            "spanwarden",
-            "--package",
-            "spanwarden-tests",
-            "--bins",
-        ]);
-        step("the release build", &mut build)?;
-        let release = target().join("release");
-        let mut bench = Command::new(release.join("bench"));
-        bench.arg(release.join("spanwarden")).arg(self.seconds.to_string());
-        step("the benchmark; leave the machine alone meanwhile", &mut bench)
+        match self.other {
+            Some(Other::Kernel { seconds }) => kernel(seconds),
+            None => spans(self.seconds),
+        }
     }
+}
+
+fn spans(seconds: u32) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "spanwarden", "--package", "spanwarden-tests", "--bins"]);
+    step("the release build", &mut build)?;
+    let release = target().join("release");
+    let mut bench = Command::new(release.join("bench"));
+    bench.arg(release.join("spanwarden")).arg(seconds.to_string());
+    step("the benchmark; leave the machine alone meanwhile", &mut bench)
+}
+
+fn kernel(seconds: u32) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "spanwarden-tests", "--bin", "kernel-bench"]);
+    step("the release build", &mut build)?;
+    let mut bench = Command::new(target().join("release/kernel-bench"));
+    bench.arg(seconds.to_string());
+    step("the benchmark of the kernel programs; leave the machine alone meanwhile", &mut bench)
 }

@@ -29,7 +29,7 @@ enum Command {
     Ebpf(ebpf::Ebpf),
     /// Boots other kernels and runs there what the kernel has a say in (root)
     Kernels(kernels::Kernels),
-    /// Measures CPU per span against a load generator and a sink of the project's own
+    /// Measures CPU per span against a load generator and a sink of the project's own; `kernel`: the kernel programs
     Bench(bench::Bench),
 }
 

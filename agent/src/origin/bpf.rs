@@ -92,7 +92,7 @@ pub struct KernelOrigins {
 
 impl KernelOrigins {
     /// Loads the programs, attaches them, and proves with a loopback connection that they work. Before any OTLP
-    /// listener listens, in a process that has `CAP_BPF` and `CAP_NET_ADMIN` and is in the cgroup itself; starts no thread, so that [`super::capabilities::drop_all`] can follow.
+    /// listener listens, in a process that has `CAP_BPF`, `CAP_NET_ADMIN` and `CAP_PERFMON` and is in the cgroup itself; starts no thread, so that [`super::capabilities::drop_all`] can follow.
     pub fn attach(options: Options) -> Result<Self, OriginError> {
         let loader::Loaded { mut attached, origins } =
             loader::attach(options.cgroup.clone(), options.pin.as_deref())?;

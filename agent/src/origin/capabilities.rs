@@ -1,4 +1,4 @@
-//! Capabilities: two to attach, none afterwards.
+//! Capabilities: three to attach, none afterwards.
 
 #![forbid(unsafe_code)]
 
@@ -7,9 +7,16 @@ use aya::util::KernelVersion;
 use caps::{CapSet, Capability};
 use std::fs;
 
-/// What loading and attaching need. `CAP_SYS_ADMIN` includes `CAP_BPF`.
-const NEEDED: [(Capability, &str); 2] =
-    [(Capability::CAP_BPF, "BPF"), (Capability::CAP_NET_ADMIN, "NET_ADMIN")];
+/// What loading and attaching need. Without `CAP_PERFMON` the verifier refuses arithmetic with pointers that the
+/// compiler makes freely (`allow_ptr_leaks`), and newer kernels a thread's name (`bpf_get_current_comm`, seen on 6.18).
+const NEEDED: [(Capability, &str); 3] = [
+    (Capability::CAP_BPF, "BPF"),
+    (Capability::CAP_NET_ADMIN, "NET_ADMIN"),
+    (Capability::CAP_PERFMON, "PERFMON"),
+];
+
+/// Those of them that `CAP_SYS_ADMIN` includes (capabilities(7)).
+const INCLUDED: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_PERFMON];
 
 /// What is missing to load and attach the programs, as Kubernetes names it; empty when nothing is.
 pub fn missing_for_bpf() -> Vec<&'static str> {
@@ -17,8 +24,7 @@ pub fn missing_for_bpf() -> Vec<&'static str> {
     NEEDED
         .iter()
         .filter(|(capability, _)| {
-            let included =
-                *capability == Capability::CAP_BPF && effective.contains(&Capability::CAP_SYS_ADMIN);
+            let included = INCLUDED.contains(capability) && effective.contains(&Capability::CAP_SYS_ADMIN);
             !included && !effective.contains(capability)
         })
         .map(|&(_, name)| name)

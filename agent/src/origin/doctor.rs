@@ -5,7 +5,6 @@
 
 mod canary;
 mod cgroup;
-mod destroy;
 mod hooks;
 mod kernel;
 mod network;

@@ -21,6 +21,7 @@ mod request;
 mod sys;
 mod tree;
 
+use diag::Diag;
 pub use error::EnforceError;
 pub use helper::missing;
 pub(super) use tree::Watched;
@@ -44,6 +45,7 @@ use spanwarden_ebpf::abi::{OTLP_PORTS, OriginRecord};
 use std::{
     collections::{HashSet, VecDeque},
     io,
+    net::SocketAddr,
     os::fd::AsFd as _,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
@@ -53,6 +55,13 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
+
+/// Destroys a connection of this process's own network namespace, as the helper does it in others.
+pub(super) fn destroy_own(local: SocketAddr, remote: SocketAddr) -> nix::Result<()> {
+    /// `INET_DIAG_NOCOOKIE` (linux/inet_diag.h): the addresses say which socket.
+    const NO_COOKIE: u64 = u64::MAX;
+    Diag::open()?.destroy(local, &[remote], NO_COOKIE)
+}
 
 static DESTROYED: LazyLock<metrics::Counters> = LazyLock::new(|| {
     counter(

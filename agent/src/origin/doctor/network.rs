@@ -2,13 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::{
-    Check, canary,
-    destroy::{self, Refused},
-    privileges::blocks,
-    read,
-};
-use crate::config::extensions::OriginExtension;
+use super::{Check, canary, privileges::blocks, read};
+use crate::{config::extensions::OriginExtension, origin::enforce};
+use nix::errno::Errno;
 use std::{
     io::{ErrorKind, Read as _},
     net::{IpAddr, Ipv4Addr},
@@ -59,7 +55,12 @@ pub(super) fn sock_destroy(extension: Option<&OriginExtension>) -> Check {
             return failed("could not be checked", format!("no loopback connection: {error}"), "set `lo` up");
         }
     };
-    let refused = match destroy::destroy(&client) {
+    let destroyed = client
+        .local_addr()
+        .and_then(|local| Ok((local, client.peer_addr()?)))
+        .map_err(|_| Errno::ENOTCONN)
+        .and_then(|(local, remote)| enforce::destroy_own(local, remote));
+    let errno = match destroyed {
         Ok(()) => match client.read(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                 return Check::ok(
@@ -76,24 +77,25 @@ pub(super) fn sock_destroy(extension: Option<&OriginExtension>) -> Check {
                 );
             }
         },
-        Err(refused) => refused,
+        Err(errno) => errno,
     };
-    match refused {
-        Refused::NotBuilt => failed(
+    match errno {
+        Errno::EOPNOTSUPP => failed(
             "the kernel cannot destroy sockets",
-            "it is built without CONFIG_INET_DIAG_DESTROY: blocked data is dropped, but the application waits for its \
-             time-out"
+            "it is built without CONFIG_INET_DIAG_DESTROY, and an application whose data is dropped would hang"
                 .to_owned(),
             "use a distribution's kernel (Debian, Ubuntu, RHEL, COS have it)",
         ),
-        Refused::NotPermitted => failed(
+        Errno::EPERM | Errno::EACCES => failed(
             "could not be checked",
             "destroying a socket needs NET_ADMIN, which this process lacks".to_owned(),
             "see `capabilities`",
         ),
-        Refused::Failed(error) => {
-            failed("sock_diag does not work", error.to_string(), "load the kernel modules inet_diag and tcp_diag")
-        }
+        errno => failed(
+            "sock_diag does not work",
+            errno.desc().to_owned(),
+            "load the kernel modules inet_diag and tcp_diag",
+        ),
     }
 }
 

@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::Check;
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use std::{
-    fs,
-    path::{Path, PathBuf},
+use nix::{
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::geteuid,
 };
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 const NAME: &str = "pins";
 
@@ -20,40 +20,41 @@ pub(super) fn check(pin_path: Option<&Path>) -> Check {
         );
     };
     let shown = path.display();
-    let Some(there) = nearest(path) else {
-        return Check::fail(NAME, format!("`{shown}` leads nowhere"))
-            .because("`extensions.origin.pin_path` must be an absolute path")
-            .remedy("pin_path: /sys/fs/bpf/spanwarden");
-    };
-    let kind = statfs(&there).map(|found| found.filesystem_type());
-    if kind != Ok(BPF_FS_MAGIC) {
+    // Only the last part may be missing: the agent makes it.
+    let exists = path.is_dir();
+    let there = if exists { path } else { path.parent().unwrap_or(path) };
+    if !there.is_dir() {
+        return Check::fail(NAME, format!("`{}` is not there", there.display()))
+            .because(format!("`{shown}` is configured, and the agent makes only the last directory of it"))
+            .remedy(MOUNT);
+    }
+    if statfs(there).map(|found| found.filesystem_type()) != Ok(BPF_FS_MAGIC) {
         return Check::fail(NAME, format!("`{}` is not on a bpffs", there.display()))
             .because(format!("links and maps can be pinned on a bpffs only, and `{shown}` is configured"))
-            .remedy(
-                "mount -t bpf bpf /sys/fs/bpf on the host (systemd does), and in a pod mount that as a hostPath volume, \
-                 as deploy/agent/daemonset.yaml does",
-            );
+            .remedy(MOUNT);
     }
+    let owner = fs::metadata(path).map_or_else(|_| geteuid().as_raw(), |metadata| metadata.uid());
     let trial = there.join(format!("spanwarden-doctor-{}", std::process::id()));
-    if let Err(error) = fs::create_dir(&trial).and_then(|()| fs::remove_dir(&trial)) {
-        return Check::fail(NAME, format!("`{}` cannot be written: {error}", there.display()))
-            .because("the agent makes a directory a version there, with mode 0700")
-            .remedy("the volume must not be read-only, and its owner is root");
+    let writable = fs::create_dir(&trial).and_then(|()| fs::remove_dir(&trial));
+    if owner != geteuid().as_raw() || writable.is_err() {
+        let error =
+            writable.err().map_or_else(|| format!("it belongs to user {owner}"), |error| error.to_string());
+        return Check::fail(NAME, format!("`{}` cannot be used: {error}", there.display()))
+            .because("the agent keeps links and maps there in a directory of its own user, with mode 0700")
+            .remedy("the volume must not be read-only, and the agent runs as root (runAsUser: 0), as the host's bpffs does");
     }
-    let found = match entries(path) {
+    let found = match linked(path) {
         0 => "nothing is pinned yet".to_owned(),
-        count => format!("{count} objects are pinned, from which the next start goes on"),
+        count => format!("{count} attached programs are pinned, with which the next start goes on"),
     };
     Check::ok(NAME, format!("`{shown}` is on a bpffs and can be written; {found}"))
 }
 
-/// The path itself, or what is there above it.
-fn nearest(path: &Path) -> Option<PathBuf> {
-    path.is_absolute().then(|| path.ancestors().find(|path| path.is_dir())).flatten().map(Path::to_path_buf)
-}
+const MOUNT: &str = "mount -t bpf bpf /sys/fs/bpf on the host (systemd does), and in a pod mount a directory of it as a \
+                     hostPath volume, as deploy/agent/daemonset.yaml does";
 
-/// Files below, two levels deep: a directory a version, and what is in it.
-fn entries(path: &Path) -> usize {
+/// Pinned links: each directory there, one an ABI and cgroup, has them in `links`.
+fn linked(path: &Path) -> usize {
     let list = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
-    list(path).map(|entry| if entry.path().is_dir() { list(&entry.path()).count() } else { 1 }).sum()
+    list(path).map(|entry| list(&entry.path().join("links")).count()).sum()
 }

@@ -1,0 +1,141 @@
+//! What the kernel programs cost: per packet, per connection, and in requests a second.
+//!
+//! ```text
+//! kernel-bench SECONDS                     everything; run by `cargo xtask bench kernel`
+//! kernel-bench measure SECONDS ROOT        the same, in the cgroup and namespace made for it
+//! kernel-bench peer                        the other ends of flows, outside of the watched cgroup
+//! kernel-bench pair                        a server and its clients, for the load
+//! ```
+//!
+//! Times of programs are the kernel's own run-time statistics (`BPF_ENABLE_STATS`), of many short rounds; a round's
+//! packets also run an empty program at the same hook, whose time (most of it the statistics' own cost) is
+//! subtracted round by round. The load alternates between a server with its clients in the watched cgroup and a second
+//! one outside, with the statistics off. Everything is in a namespace and in cgroups of the benchmark's own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::sys::{Stats, enable_stats};
+use spanwarden::origin::{
+    NoPods,
+    bpf::{KernelOrigins, Options},
+};
+use spanwarden_tests::{
+    bpf::{Empty, Hook},
+    cgroup::{CgroupRoot, kubelet_path},
+    cleanup,
+    netns::Namespace,
+    process::{Place, Process},
+    requirements,
+};
+
+#[path = "kernel-bench/flows.rs"]
+mod flows;
+#[path = "kernel-bench/load.rs"]
+mod load;
+#[path = "kernel-bench/peer.rs"]
+mod peer;
+#[path = "kernel-bench/stats.rs"]
+mod stats;
+
+/// The cgroup that is watched, and the one beside it that is not.
+const WATCHED: &str = "watched";
+const UNWATCHED: &str = "unwatched";
+
+/// How long a program may take to get ready or to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["peer"] => peer::run(),
+        ["pair"] => load::run(),
+        ["measure", seconds, root] => measure(Duration::from_secs(seconds.parse()?), Path::new(root)),
+        [seconds] => prepare(seconds),
+        _ => bail!("usage: kernel-bench SECONDS"),
+    }
+}
+
+/// Makes namespace and cgroups, and runs `measure` in them.
+fn prepare(seconds: &str) -> Result<()> {
+    let _: u32 = seconds.parse().context("usage: kernel-bench SECONDS")?;
+    requirements::check()?;
+    let root = CgroupRoot::new()?;
+    let cgroup = root.make(pod(WATCHED))?;
+    root.make(pod(UNWATCHED))?;
+    let place = Place { netns: Some(Namespace::new()?), cgroup: Some(cgroup) };
+    let mut command = place.command(std::env::current_exe()?)?;
+    command.args(["measure", seconds]).arg(root.path());
+    let status = command.status()?;
+    cleanup::wait_if_interrupted();
+    ensure!(status.success(), "the benchmark ended with {status}");
+    Ok(())
+}
+
+/// The container's cgroup of a pod below `part`: as deep as the kubelet makes it, because the programs look at every
+/// level.
+fn pod(part: &str) -> PathBuf {
+    Path::new(part).join(kubelet_path("5aa00001-7e57-4e57-8e57-000000000001", &"00000001".repeat(8)))
+}
+
+fn measure(seconds: Duration, root: &Path) -> Result<()> {
+    machine()?;
+    let watched = root.join(WATCHED);
+    let kernel = KernelOrigins::attach(Options::new(watched.clone(), std::sync::Arc::new(NoPods)))?;
+    kernel.watch_findings(|_| {})?;
+    let outside = Place { netns: None, cgroup: Some(root.join(pod(UNWATCHED))) };
+    {
+        let empties = Hook::ALL.map(|hook| Empty::load(hook, "empty"));
+        let mut links = Vec::new();
+        for empty in &empties {
+            let empty = empty.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            links.push(empty.link(&watched)?);
+        }
+        let statistics = enable_stats(Stats::RunTime).context("BPF_ENABLE_STATS")?;
+        flows::packets(seconds, &watched, start("peer", &outside)?)?;
+        flows::connections(seconds, &watched)?;
+        drop((links, statistics));
+    }
+    let inside = Place { netns: None, cgroup: Some(root.join(pod(WATCHED))) };
+    load::compare(seconds, start("pair", &inside)?, start("pair", &outside)?)?;
+    drop(kernel);
+    Ok(())
+}
+
+/// This program again, as something else.
+fn start(role: &str, place: &Place) -> Result<Process> {
+    let mut command = place.command(std::env::current_exe()?)?;
+    command.arg(role);
+    Process::spawn(role, command)
+}
+
+/// What the figures are of.
+fn machine() -> Result<()> {
+    let line = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
+    let cpu = line("/proc/cpuinfo")?;
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    println!(
+        "Linux {}, {} × {}, load average {}\n",
+        line("/proc/sys/kernel/osrelease")?,
+        std::thread::available_parallelism()?,
+        model.trim_start_matches([' ', '\t', ':']),
+        line("/proc/loadavg")?
+    );
+    Ok(())
+}
+
+/// The value in the middle, and those at a quarter and three quarters.
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3]
+        .map(|quarter| values.get(values.len().saturating_sub(1) * quarter / 4).copied().unwrap_or(f64::NAN))
+}
+
+/// The value in the middle.
+fn median(values: Vec<f64>) -> f64 {
+    quartiles(values)[1]
+}

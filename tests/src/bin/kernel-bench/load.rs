@@ -1,0 +1,202 @@
+//! Requests a second and their latency, with the programs and without, in turns.
+//!
+//! ```text
+//! keepalive MS     requests on two open connections for so long
+//! connect MS       each on a connection of its own
+//! ```
+//! Either is answered with `result REQUESTS SECONDS CPU-SECONDS P50-NS P99-NS`.
+
+use std::{
+    io::{self, BufRead as _, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::time::{ClockId, clock_gettime};
+use socket2::SockRef;
+use spanwarden_tests::process::Process;
+
+use crate::{PATIENCE, quartiles};
+
+const REQUEST: &[u8] = b"GET /orders/1 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n{\"order\":1,\"state\":\"paid\"}\n";
+
+/// Clients at a time.
+const CLIENTS: usize = 2;
+/// Length of a turn: short, so that both sides of a comparison meet the same weather.
+const TURN: Duration = Duration::from_millis(200);
+
+pub(crate) fn run() -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    thread::Builder::new().name("server".to_owned()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // A client that goes is the end of its connection, and of nothing else.
+            let _ = thread::Builder::new().name("answer".to_owned()).spawn(move || serve(stream));
+        }
+    })?;
+    let mut open: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(address)).collect::<io::Result<_>>()?;
+    println!("ready");
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let (kind, time) = line.split_once(' ').context("a command")?;
+        let time = Duration::from_millis(time.parse()?);
+        let (start, cpu) = (Instant::now(), cpu()?);
+        let mut latencies = match kind {
+            "keepalive" => clients(&mut open, |stream| keep_alive(stream, time))?,
+            "connect" => clients(&mut open, |_| connect_each(address, time))?,
+            _ => bail!("unknown command: {line}"),
+        };
+        let (wall, cpu) = (start.elapsed().as_secs_f64(), self::cpu()? - cpu);
+        latencies.sort_unstable();
+        let at = |part: usize| latencies.get(latencies.len() * part / 100).copied().unwrap_or(0);
+        println!("result {} {wall} {cpu} {} {}", latencies.len(), at(50), at(99));
+    }
+    Ok(())
+}
+
+fn serve(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = [0; 1_024];
+    let mut have = 0;
+    loop {
+        have += match stream.read(&mut buffer[have..])? {
+            0 => return Ok(()),
+            length => length,
+        };
+        // Clients send one request at a time.
+        if buffer[..have].ends_with(b"\r\n\r\n") {
+            stream.write_all(ANSWER)?;
+            have = 0;
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Runs `work` once a client at the same time; nanoseconds of all requests.
+fn clients(
+    streams: &mut [TcpStream],
+    work: impl Fn(&mut TcpStream) -> io::Result<Vec<u64>> + Sync,
+) -> Result<Vec<u64>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = streams.iter_mut().map(|stream| scope.spawn(|| work(stream))).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
+        }
+        Ok(all)
+    })
+}
+
+fn keep_alive(stream: &mut TcpStream, time: Duration) -> io::Result<Vec<u64>> {
+    let start = Instant::now();
+    let mut latencies = Vec::with_capacity(16_384);
+    while start.elapsed() < time {
+        latencies.push(request(stream)?);
+    }
+    Ok(latencies)
+}
+
+fn connect_each(address: SocketAddr, time: Duration) -> io::Result<Vec<u64>> {
+    let start = Instant::now();
+    let mut latencies = Vec::with_capacity(8_192);
+    while start.elapsed() < time {
+        let began = Instant::now();
+        let mut stream = connect(address)?;
+        request(&mut stream)?;
+        // By a reset, so that the port is free at once.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        drop(stream);
+        latencies.push(began.elapsed().as_nanos() as u64);
+    }
+    Ok(latencies)
+}
+
+fn request(stream: &mut TcpStream) -> io::Result<u64> {
+    let began = Instant::now();
+    stream.write_all(REQUEST)?;
+    stream.read_exact(&mut [0; ANSWER.len()])?;
+    Ok(began.elapsed().as_nanos() as u64)
+}
+
+/// User and system time of this process, with what it does in the kernel for its packets.
+fn cpu() -> Result<f64> {
+    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
+    Ok(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
+}
+
+/// One turn of one side.
+struct Turn {
+    rate: f64,
+    cpu: f64,
+    p50: f64,
+    p99: f64,
+}
+
+/// Prints the table of loads: the first process is watched, the second is not.
+pub(crate) fn compare(time: Duration, mut with: Process, mut without: Process) -> Result<()> {
+    for pair in [&mut with, &mut without] {
+        pair.wait_for_line("ready", PATIENCE)?;
+    }
+    println!(
+        "| load over loopback, 2 clients | without | with | ratio (quartiles) | p50 | p99, µs without | with | ratio | CPU a request |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for (name, kind) in [("HTTP/1.1 keep-alive", "keepalive"), ("a connection a request", "connect")] {
+        for pair in [&mut with, &mut without] {
+            turn(pair, kind)?; // caches warm
+        }
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let end = Instant::now() + time * 2;
+        while Instant::now() < end {
+            // With first and without first in turns, so that a drift counts for neither.
+            if a.len() % 2 == 0 {
+                a.push(turn(&mut with, kind)?);
+                b.push(turn(&mut without, kind)?);
+            } else {
+                b.push(turn(&mut without, kind)?);
+                a.push(turn(&mut with, kind)?);
+            }
+        }
+        row(name, &a, &b);
+    }
+    println!();
+    Ok(())
+}
+
+fn turn(pair: &mut Process, kind: &str) -> Result<Turn> {
+    pair.say(&format!("{kind} {}", TURN.as_millis()))?;
+    let line = pair.wait_for_line("result ", PATIENCE)?;
+    let figures: Vec<f64> =
+        line.split(' ').skip(1).map(str::parse).collect::<Result<_, _>>().context(line.clone())?;
+    let [requests, wall, cpu, p50, p99] = figures[..] else { bail!("an odd result: {line}") };
+    Ok(Turn { rate: requests / wall, cpu: cpu / requests, p50, p99 })
+}
+
+fn row(name: &str, with: &[Turn], without: &[Turn]) {
+    let ratio = |figure: fn(&Turn) -> f64| {
+        quartiles(with.iter().zip(without).map(|(with, without)| figure(with) / figure(without)).collect())
+    };
+    let middle = |turns: &[Turn], figure: fn(&Turn) -> f64| quartiles(turns.iter().map(figure).collect())[1];
+    let [low, rate, high] = ratio(|turn| turn.rate);
+    println!(
+        "| {name}, {} turns | {:.0}/s | {:.0}/s | {rate:.3} ({low:.3} to {high:.3}) | {:.3} | {:.0} | {:.0} | {:.3} | {:.3} |",
+        with.len(),
+        middle(without, |turn| turn.rate),
+        middle(with, |turn| turn.rate),
+        ratio(|turn| turn.p50)[1],
+        middle(without, |turn| turn.p99) / 1e3,
+        middle(with, |turn| turn.p99) / 1e3,
+        ratio(|turn| turn.p99)[1],
+        ratio(|turn| turn.cpu)[1],
+    );
+}
