@@ -4,7 +4,7 @@
 //! `enum` would be undefined behaviour the day one side writes a value that the other does not know. Addresses
 //! are 16 bytes, IPv4 in its v4-mapped form (RFC 4291 section 2.5.5.2); ports are in host byte order.
 
-use crate::proto::{CHUNK, Classifier};
+use crate::proto::{CHUNK, Classifier, tls::Side};
 
 /// Goes up with every change of a shape in this file; each event carries it.
 pub const ABI_VERSION: u32 = 2;
@@ -106,23 +106,60 @@ pub const FLOW_DONE: u32 = 3;
 /// [`Flow::state`]: payload is dropped as long as the programs enforce.
 pub const FLOW_BLOCKED: u32 = 4;
 
-/// What egress remembers of a client's socket until the first payload bytes have told the protocol.
+/// [`Flow::watch`]: nothing of what the peer sends.
+pub const WATCH_NOTHING: u32 = 0;
+/// [`Flow::watch`]: a proxy's answer to `CONNECT`.
+pub const WATCH_TUNNEL: u32 = 1;
+/// [`Flow::watch`]: TLS records.
+pub const WATCH_TLS: u32 = 2;
+
+/// [`Flow::answer`]: none yet.
+pub const ANSWER_NONE: u32 = 0;
+/// [`Flow::answer`]: the proxy has given the tunnel.
+pub const ANSWER_OPENED: u32 = 1;
+/// [`Flow::answer`]: the proxy has refused it.
+pub const ANSWER_REFUSED: u32 = 2;
+
+/// What is remembered of a client's socket until it is known what it carries. Ingress, which does not hold the
+/// socket's lock, writes `received` and `answer` only (and `state` and `watch` when it ends the watch), and all else
+/// is written by egress.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// The parser.
+    /// The parser of what is sent.
     pub classifier: Classifier,
-    /// Sequence number of the first payload byte.
+    /// TLS records that are sent.
+    pub sent: Side,
+    /// TLS records that are received.
+    pub received: Side,
+    /// Sequence number of the first payload byte that is sent.
     pub base: u32,
+    /// Sequence number of the first payload byte that is received; not known of older connections.
+    pub peer_base: u32,
     /// One of the `FLOW_*`.
     pub state: u32,
+    /// One of the `WATCH_*`: what ingress looks at.
+    pub watch: u32,
+    /// One of the `ANSWER_*`.
+    pub answer: u32,
     /// How many bytes of `chunk` are under inspection.
     pub length: u32,
-    /// Where in the packet the next ones are.
-    pub offset: u32,
     /// Bytes under inspection. Here and not in per-CPU scratch space: egress in process context can be
     /// interrupted by egress of another socket on the same CPU.
     pub chunk: Chunk,
+}
+
+impl Flow {
+    /// A connection whose first payload bytes have these sequence numbers.
+    #[inline(always)]
+    pub fn start(&mut self, base: u32, peer_base: u32) {
+        self.classifier = Classifier::default();
+        self.base = base;
+        self.peer_base = peer_base;
+        self.watch = WATCH_NOTHING;
+        self.answer = ANSWER_NONE;
+        self.state = FLOW_WATCHED;
+    }
 }
 
 /// See [`Flow::chunk`]; a type of its own because `Default` stops at 32 elements.
@@ -453,7 +490,7 @@ const _: () = {
     use core::mem::{align_of, size_of};
     assert!(size_of::<JoinKey>() == 8);
     assert!(size_of::<OriginRecord>() == 8 + 16 + 16 + 8 + 8 * ANCESTOR_LEVELS + 24 + 16 + 8 + 8);
-    assert!(size_of::<Flow>() == size_of::<Classifier>() + 16 + CHUNK);
+    assert!(size_of::<Flow>() == size_of::<Classifier>() + 2 * size_of::<Side>() + 24 + CHUNK);
     assert!(size_of::<TlsAttempt>() == 72);
     assert!(size_of::<Finding>() == 40 + 32 + 8 + 72 + size_of::<OriginRecord>());
     assert!(size_of::<Policy>() == 16 && size_of::<DenyKey>() == 32 && size_of::<Pulse>() == 16);

@@ -4,12 +4,14 @@ mod attempts;
 mod connect;
 mod egress;
 mod established;
+mod ingress;
 mod maps;
 mod packet;
 mod place;
 mod policy;
 mod report;
 mod throttle;
+mod tls;
 
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use core::{ffi::c_void, ptr};

@@ -1,206 +1,147 @@
-//! Tells protocols apart by the first bytes a client sends.
+//! Tells what a connection carries by the bytes that its two ends send.
 //!
-//! With a state of 32 bytes and no buffer, so that a request line or a preface split over
-//! any number of writes is told the same as one in a single packet. Known limit: a request target longer than about 250 bytes, or one that spells `/v1/traces` with
-//! percent-encoding, is [`Verdict::Foreign`].
+//! [`Classifier`] reads what the client sends, [`tls`] both ends of a TLS handshake. Each is a state of constant size
+//! without a buffer, driven by [`Stream`] here and by the programs in the kernel in the same way: positions are TCP
+//! sequence numbers less that of the first payload byte, so a retransmission is not read twice, and a line or a frame
+//! that is split over any number of packets is told the same as one in a single packet.
+//!
+//! Known limits: a target or path longer than 256 bytes is not read; one that spells its end with percent-encoding
+//! is foreign, and so is one with a prefix in HPACK's Huffman code. A later request of an HTTP/1 connection is found
+//! when it begins a packet.
 
-/// What a connection speaks.
+mod classifier;
+mod grpc;
+mod http2;
+mod path;
+pub mod tls;
+
+pub use classifier::{CHUNK, Classifier, Evidence, FOREIGN, FOUND, PENDING, TLS, UNREADABLE};
+
+/// Rounds that a packet gets: one for a frame's header, one for a dozen bytes of HPACK, one for 64 bytes of a path. So
+/// there may be about a dozen requests in a packet.
+pub const ROUNDS: u32 = 48;
+
+/// What [`Stream::packet`] has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not enough bytes yet.
+    /// Not enough bytes yet, or nothing to report so far.
     Pending,
-    /// A TLS record that holds a `ClientHello` (RFC 8446 section 5.1).
+    /// Telemetry in the clear.
+    Found(Evidence),
+    /// A `ClientHello`.
     Tls,
-    /// HTTP/1 `POST …/v1/traces`: origin form under any prefix, and absolute form (through a proxy).
-    Http1Traces,
-    /// The HTTP/2 connection preface in the clear (RFC 9113 section 3.4).
-    H2c,
-    /// Anything else.
+    /// Something else, for good.
     Foreign,
+    /// Bytes are missing.
+    Unreadable,
 }
 
-/// The parser's state: give it the client's bytes in order until it says something else than
-/// [`Verdict::Pending`]. All zeroes is the start.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Classifier {
-    /// The last 24 bytes, the newest in the lowest byte of the last word.
-    window: [u64; 3],
-    /// Bytes taken so far.
-    seen: u32,
-    /// One of the stages below.
-    stage: u32,
+/// A client's socket, packet by packet, as the program in the kernel handles it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stream {
+    classifier: Classifier,
+    is_over: bool,
 }
 
-/// Bytes that [`Classifier::consume`] is given at a time, at most.
-pub const CHUNK: usize = 64;
-
-/// Bytes after which an undecided connection is [`Verdict::Foreign`].
-pub const LIMIT: u32 = 256;
-
-/// Calls of [`Classifier::consume`] that [`LIMIT`] bytes take, at most: one for each of the first three stages,
-/// and one for every full chunk of a target.
-pub const ROUNDS: u32 = 3 + LIMIT / CHUNK as u32;
-
-/// The first five bytes are awaited.
-const FIRST: u32 = 0;
-/// They were a TLS record's header, and the type of the handshake message is awaited.
-const RECORD: u32 = 1;
-/// They were the start of the HTTP/2 preface, and the rest of it is awaited.
-const MAGIC: u32 = 2;
-/// They were `POST `, and the end of the target is awaited.
-const TARGET: u32 = 3;
-
-const POST: u64 = be(b"POST ");
-const PREFACE_START: u64 = be(b"PRI *");
-/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n` in three words.
-const PREFACE: [u64; 3] = [be(b"PRI * HT"), be(b"TP/2.0\r\n"), be(b"\r\nSM\r\n\r\n")];
-/// `/v1/traces` is ten bytes: two at the end of one word, eight in the next.
-const TRACES: [u64; 2] = [be(b"/v"), be(b"1/traces")];
-/// The end of `http:/` when `/v1/traces` follows: then `v1` is a host, not a path.
-const SCHEME_END: u64 = be(b":/");
-
-const HANDSHAKE: u64 = 0x16;
-const CLIENT_HELLO: u8 = 1;
-
-/// Big-endian value of up to eight bytes.
-const fn be(bytes: &[u8]) -> u64 {
-    let mut value = 0;
-    let mut i = 0;
-    while i < bytes.len() {
-        value = value << 8 | bytes[i] as u64;
-        i += 1;
-    }
-    value
-}
-
-impl Classifier {
-    /// How many bytes were taken.
-    #[inline(always)]
-    pub fn seen(&self) -> u32 {
-        self.seen
+impl Stream {
+    /// A connection from its beginning, or one that is `pre_existing`; `otlp_port` when the peer's port is OTLP's.
+    pub fn new(otlp_port: bool, pre_existing: bool) -> Self {
+        let mut classifier = Classifier::default();
+        classifier.prepare(otlp_port, pre_existing);
+        Self { classifier, is_over: false }
     }
 
-    /// Takes some of the first `n` bytes of `chunk` and says how many. To be called with what is left until the
-    /// verdict is there or nothing is left.
-    ///
-    /// The shape is for the BPF verifier: in each loop every branch leaves the loop, so that it has one path to
-    /// follow a step and not two to the power of steps.
-    #[inline(always)]
-    pub fn consume(&mut self, chunk: &[u8; CHUNK], n: u32) -> (u32, Verdict) {
-        let mut i = 0;
-        if self.stage == TARGET {
-            while i < CHUNK as u32 && i < n {
-                let byte = chunk[i as usize];
-                if ends_target(byte) {
-                    return (i, self.target_end(byte));
-                }
-                self.push(byte);
-                i += 1;
+    /// A packet with payload at position `at`. After [`Verdict::Found`] with less than the path there may be a better
+    /// one; every other verdict but [`Verdict::Pending`] is the last.
+    pub fn packet(&mut self, at: u32, payload: &[u8]) -> Verdict {
+        let parser = &mut self.classifier;
+        let length = payload.len() as u32;
+        if self.is_over || payload.is_empty() {
+            return Verdict::Pending;
+        }
+        if !parser.begin(at, length) {
+            return self.verdict();
+        }
+        for _ in 0..ROUNDS {
+            if !parser.wants_more(length) {
+                break;
             }
-            let too_long = self.seen >= LIMIT;
-            return (i, if too_long { Verdict::Foreign } else { Verdict::Pending });
-        }
-        let stop = match self.stage {
-            FIRST => 5,
-            RECORD => 6,
-            _ => 24,
-        };
-        while i < 24 && i < n && self.seen < stop {
-            self.push(chunk[i as usize]);
-            i += 1;
-        }
-        if self.seen < stop {
-            return (i, Verdict::Pending);
-        }
-        (i, self.decide())
-    }
-
-    #[inline(always)]
-    fn push(&mut self, byte: u8) {
-        let [high, middle, low] = self.window;
-        self.window = [high << 8 | middle >> 56, middle << 8 | low >> 56, low << 8 | u64::from(byte)];
-        self.seen += 1;
-    }
-
-    /// The stage's bytes are there.
-    #[inline(always)]
-    fn decide(&mut self) -> Verdict {
-        let [first, second, low] = self.window;
-        match self.stage {
-            FIRST if low == POST => self.stage = TARGET,
-            FIRST if low == PREFACE_START => self.stage = MAGIC,
-            FIRST if is_tls_record(low) => self.stage = RECORD,
-            RECORD if low as u8 == CLIENT_HELLO => return Verdict::Tls,
-            // Word by word: a comparison of arrays becomes a call and a constant in memory.
-            MAGIC if first == PREFACE[0] && second == PREFACE[1] && low == PREFACE[2] => return Verdict::H2c,
-            _ => return Verdict::Foreign,
-        }
-        Verdict::Pending
-    }
-
-    /// A delimiter ends the path; whatever follows (query, version) does not matter.
-    #[inline(always)]
-    fn target_end(&self, delimiter: u8) -> Verdict {
-        let [_, middle, low] = self.window;
-        let path = low == TRACES[1] && middle & 0xffff == TRACES[0];
-        let is_host = middle >> 16 & 0xffff == SCHEME_END;
-        if self.seen < LIMIT && path && !is_host && delimiter != b'\r' && delimiter != b'\n' {
-            Verdict::Http1Traces
-        } else {
-            Verdict::Foreign
-        }
-    }
-
-    /// Takes bytes until there is a verdict.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Verdict {
-        while !bytes.is_empty() {
-            let n = bytes.len().min(CHUNK);
+            let rest = &payload[parser.offset() as usize..];
+            let n = rest.len().min(CHUNK);
             let mut chunk = [0; CHUNK];
-            chunk[..n].copy_from_slice(&bytes[..n]);
-            let (taken, verdict) = self.consume(&chunk, n as u32);
-            if verdict != Verdict::Pending {
-                return verdict;
-            }
-            bytes = &bytes[taken as usize..];
+            chunk[..n].copy_from_slice(&rest[..n]);
+            parser.round(&chunk, n as u32);
         }
-        Verdict::Pending
+        self.verdict()
+    }
+
+    /// The client closes.
+    pub fn close(&mut self) -> Verdict {
+        if !self.is_over {
+            self.classifier.close();
+        }
+        self.verdict()
+    }
+
+    /// The proxy has answered the client's `CONNECT`.
+    pub fn tunnel_answered(&mut self, opened: bool) {
+        self.classifier.tunnel_answered(opened);
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let result = self.classifier.result();
+        if self.is_over || result == PENDING {
+            return Verdict::Pending;
+        }
+        self.is_over = true;
+        match result {
+            FOUND => {
+                let evidence = self.classifier.evidence();
+                self.is_over = !self.classifier.go_on();
+                Verdict::Found(evidence)
+            }
+            TLS => Verdict::Tls,
+            FOREIGN => Verdict::Foreign,
+            UNREADABLE => Verdict::Unreadable,
+            _ => Verdict::Pending,
+        }
     }
 }
 
-/// Space, `?`, `#`, CR or LF, without a branch: a bit table for the first 64 byte values.
+/// Whether a proxy's answer, of which these are the first bytes, is a final one, and then whether it is a success
+/// (RFC 9110 section 9.3.6: any 2xx).
 #[inline(always)]
-fn ends_target(byte: u8) -> bool {
-    const TABLE: u64 = 1 << b' ' | 1 << b'?' | 1 << b'#' | 1 << b'\r' | 1 << b'\n';
-    let byte = u64::from(byte);
-    let outside = byte >> 6 | byte >> 7;
-    TABLE >> (byte & 63) & !outside & 1 != 0
-}
-
-/// Whether the five bytes are the header of a TLS handshake record: type 22, version 3.0 to 3.4.
-#[inline(always)]
-fn is_tls_record(five: u64) -> bool {
-    five >> 32 & 0xff == HANDSHAKE && five >> 24 & 0xff == 3 && five >> 16 & 0xff <= 4
+pub fn status(start: &[u8; 10]) -> Option<bool> {
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', class] = *start else { return None };
+    if class == b'1' { None } else { Some(class == b'2') }
 }
 
 /// The verdict on bytes that arrive in one piece.
-pub fn classify(bytes: &[u8]) -> Verdict {
-    Classifier::default().feed(bytes)
+pub fn classify(bytes: &[u8], otlp_port: bool) -> Verdict {
+    Stream::new(otlp_port, false).packet(0, bytes)
 }
 
-/// Body of the fuzz target and of the property test: bytes cut in two at any place get the verdict of the
-/// whole, and never a later byte than [`LIMIT`] is needed.
+/// Body of the fuzz target and of the property test: bytes cut in two at any place, the first part sent again in
+/// between, get the verdict of the whole.
 ///
 /// # Panics
 /// When that does not hold.
 pub fn check_split(bytes: &[u8], at: usize) {
     let (first, second) = bytes.split_at(at.min(bytes.len()));
-    let mut parser = Classifier::default();
-    let mut verdict = parser.feed(first);
-    if verdict == Verdict::Pending {
-        verdict = parser.feed(second);
+    for port in [false, true] {
+        let mut parser = Stream::new(port, false);
+        let mut verdict = parser.packet(0, first);
+        let again = parser.packet(0, first);
+        if verdict == Verdict::Pending {
+            verdict = again;
+        }
+        if verdict == Verdict::Pending {
+            verdict = parser.packet(first.len() as u32, second);
+        }
+        let whole = classify(bytes, port);
+        // Cut in two, a segment has another head, at which HTTP/1 may have another request; and twice the rounds.
+        if verdict != whole {
+            assert_eq!(whole, Verdict::Pending, "a split changes the verdict");
+        }
     }
-    assert_eq!(verdict, classify(bytes), "a split changes the verdict");
-    assert!(verdict != Verdict::Pending || bytes.len() < LIMIT as usize, "undecided after the limit");
-    assert!(parser.seen() < LIMIT + CHUNK as u32);
 }

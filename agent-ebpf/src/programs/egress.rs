@@ -1,141 +1,229 @@
-//! `cgroup_skb/egress`: what really leaves a client's socket, classified at the first payload bytes.
+//! `cgroup_skb/egress`: what really leaves a client's socket.
 //!
-//! Server sockets and finished flows cost one storage look-up. Indexed by sequence number, so that a
-//! retransmission is not read twice and a GSO packet is read as one.
+//! A socket that needs no watching (a server's, or one that is decided) costs one storage look-up; headers are read
+//! after that. Positions are sequence numbers, so that a retransmission is not read twice and a GSO packet is read as
+//! one.
 
 use super::{
     maps::count,
-    packet::Packet,
+    packet::{Packet, load_up_to},
     report::{self, Action, Evidence},
-    socket_of,
+    socket_of, socket_or_new, tls,
 };
 use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
+    bindings::{__sk_buff, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, bpf_sock},
+    helpers::generated::bpf_sk_fullsock,
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
-use core::ptr::{addr_of, addr_of_mut, read_volatile, write_volatile};
+use core::ptr::{addr_of, addr_of_mut, read_volatile};
 use spanwarden_ebpf::{
     abi::{
-        FLOW_BLOCKED, FLOW_DONE, FLOW_WATCHED, Flow, PROOF_PATH, PROOF_PORT, PROTOCOL_H2C, PROTOCOL_HTTP1,
-        SIGNAL_TRACES, SIGNAL_UNKNOWN, counter,
+        ANSWER_NONE, ANSWER_OPENED, FLAG_REVISED, FLAG_TUNNEL, FLOW_BLOCKED, FLOW_DONE, FLOW_OPENING, Flow, OTLP_PORTS, PROTOCOL_H2C, PROTOCOL_HTTP1, Socket, WATCH_NOTHING, WATCH_TLS, WATCH_TUNNEL, counter,
     },
-    proto::{CHUNK, ROUNDS, Verdict},
+    proto::{CHUNK, FOREIGN, FOUND, PENDING, ROUNDS, TLS},
 };
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
+const IPPROTO_TCP: u32 = 6;
 
 #[cgroup_skb(egress)]
 fn plaintext_egress(ctx: SkBuffContext) -> i32 {
     let skb: *mut __sk_buff = ctx.skb.skb;
-    // SAFETY: the context outlives the program; `bpf_sk_fullsock` gives null for anything but a full socket.
-    let sk = unsafe {
-        let sk = read_volatile(addr_of!((*skb).__bindgen_anon_2.sk));
-        if sk.is_null() {
+    let Some(sk) = full_socket(skb) else { return PASS };
+    let known = socket_of(sk.cast());
+    if let Some(socket) = known {
+        // SAFETY: the storage value of the packet's own socket, whose lock the sender holds.
+        if unsafe { (*socket).flow.state } == FLOW_DONE {
             return PASS;
         }
-        bpf_sk_fullsock(sk)
-    };
-    if sk.is_null() {
+    } else if !is_connected(sk) {
         return PASS;
     }
-    let Some(socket) = socket_of(sk.cast()) else { return PASS };
-    // SAFETY: `socket` is the storage value of the packet's own socket, whose lock the sender holds; here and below.
-    let (flow, state) = unsafe { (addr_of_mut!((*socket).flow), (*socket).flow.state) };
-    if state != FLOW_WATCHED && state != FLOW_BLOCKED {
-        return PASS;
-    }
-    let Some(packet) = Packet::parse(skb) else {
-        unsafe { (*flow).state = FLOW_DONE };
-        count(counter::UNREADABLE);
-        return PASS;
-    };
+    let Some(packet) = Packet::parse(skb) else { return PASS };
+    let Some(socket) = known.or_else(|| adopt(sk, &packet)) else { return PASS };
+    let flow = flow_of(socket);
+    // SAFETY: as above, here and below.
+    let state = unsafe { (*flow).state };
     if state == FLOW_BLOCKED {
         let drop = packet.len > 0 && report::blocked() == Action::Drop;
         return if drop { DROP } else { PASS };
     }
-    let evidence = match inspect(skb, flow, &packet) {
-        Verdict::Pending => return PASS,
-        Verdict::Http1Traces => {
-            Evidence { protocol: PROTOCOL_HTTP1, signal: SIGNAL_TRACES, proof: PROOF_PATH, flags: 0 }
-        }
-        Verdict::H2c => {
-            Evidence { protocol: PROTOCOL_H2C, signal: SIGNAL_UNKNOWN, proof: PROOF_PORT, flags: 0 }
-        }
-        other => {
-            count(if other == Verdict::Tls { counter::TLS } else { counter::FOREIGN });
-            unsafe { (*flow).state = FLOW_DONE };
+    if state == FLOW_OPENING {
+        // TCP Fast Open: the SYN itself carries payload.
+        if !packet.is_syn() || packet.len == 0 {
             return PASS;
         }
-    };
-    if report::verdict(skb, sk, &packet, socket, &evidence) == Action::Drop {
-        return DROP;
+        unsafe { (*flow).start(packet.sequence, 0) };
     }
+    if unsafe { (*flow).watch } == WATCH_TLS {
+        tls::sent(skb, socket, &packet);
+        return PASS;
+    }
+    inspect(skb, flow, &packet);
+    conclude(skb, sk, socket, &packet)
+}
+
+/// The packet's socket, unless it is a mere request or in time-wait.
+#[inline(always)]
+pub(super) fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+    // SAFETY: the context outlives the program; `bpf_sk_fullsock` gives null for anything but a full socket.
+    let sk = unsafe {
+        let sk = read_volatile(addr_of!((*skb).__bindgen_anon_2.sk));
+        if sk.is_null() {
+            return None;
+        }
+        bpf_sk_fullsock(sk)
+    };
+    (!sk.is_null()).then_some(sk)
+}
+
+#[inline(always)]
+fn flow_of(socket: *mut Socket) -> *mut Flow {
+    // SAFETY: only the address is taken.
+    unsafe { addr_of_mut!((*socket).flow) }
+}
+
+/// Whether a socket without storage may have a connection that is older than the programs.
+#[inline(always)]
+fn is_connected(sk: *mut bpf_sock) -> bool {
+    // SAFETY: fields of a full socket in their own widths.
+    let (protocol, state) =
+        unsafe { (read_volatile(addr_of!((*sk).protocol)), read_volatile(addr_of!((*sk).state))) };
+    protocol == IPPROTO_TCP && (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT)
+}
+
+/// Begins to watch a connection that is older than the programs, with its first payload.
+#[inline(always)]
+fn adopt(sk: *mut bpf_sock, packet: &Packet) -> Option<*mut Socket> {
+    if packet.len == 0 {
+        return None;
+    }
+    let Some(socket) = socket_or_new(sk.cast()) else {
+        count(counter::STORE_FAILED);
+        return None;
+    };
+    count(counter::PRE_EXISTING);
+    let flow = flow_of(socket);
+    // SAFETY: the storage value of the packet's own socket.
+    unsafe {
+        (*flow).start(packet.sequence, 0);
+        (*flow).classifier.prepare(is_otlp_port(packet), true);
+    }
+    Some(socket)
+}
+
+#[inline(always)]
+fn is_otlp_port(packet: &Packet) -> bool {
+    let port = packet.destination_port();
+    port == OTLP_PORTS[0] || port == OTLP_PORTS[1]
+}
+
+/// Feeds the parser with what this packet adds to the stream.
+#[inline(always)]
+fn inspect(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) {
+    // SAFETY: `flow` is in the storage value of the packet's own socket, whose lock the sender holds.
+    let (parser, answer, base) = unsafe { (&mut (*flow).classifier, (*flow).answer, (*flow).base) };
+    if !parser.is_prepared() {
+        parser.prepare(is_otlp_port(packet), false);
+    }
+    if answer != ANSWER_NONE {
+        parser.tunnel_answered(answer == ANSWER_OPENED);
+        // SAFETY: as above. Ingress writes it only while it watches.
+        unsafe {
+            (*flow).watch = WATCH_NOTHING;
+            (*flow).answer = ANSWER_NONE;
+        }
+    }
+    if packet.len > 0 && parser.begin(packet.sequence.wrapping_sub(base), packet.len) {
+        let mut round = 0;
+        while round < ROUNDS && spanwarden_round(skb, packet.payload, packet.len) != 0 {
+            round += 1;
+        }
+    }
+    if packet.closes() {
+        // SAFETY: as above.
+        unsafe { (*flow).classifier.close() };
+    }
+}
+
+/// One chunk, of which the parser takes as much as it can use at its stage; whether there may be more.
+///
+/// A global function in the kernel's sense: the verifier follows it once, by itself, for any arguments, and not once
+/// a round. That is why it has an exported name and looks up the socket's storage again: it may be given the context
+/// and numbers only (pointers to memory since 5.12).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn spanwarden_round(skb: *mut __sk_buff, payload: u32, length: u32) -> u32 {
+    let Some(flow) = full_socket(skb).and_then(|sk| socket_of(sk.cast())).map(flow_of) else { return 0 };
+    // SAFETY: fields of the storage value of the packet's own socket; `chunk` is lent to the parser only after the
+    // helper has written to it.
+    unsafe {
+        let parser = &mut (*flow).classifier;
+        if !parser.wants_more(length) {
+            return 0;
+        }
+        let offset = parser.offset();
+        let left = length.wrapping_sub(offset);
+        let n = if left > CHUNK as u32 { CHUNK as u32 } else { left };
+        let chunk = addr_of_mut!((*flow).chunk);
+        if !load_up_to::<{ CHUNK as u32 }>(skb, payload.wrapping_add(offset), chunk.cast(), n) {
+            return 0;
+        }
+        parser.round(&(*chunk).0, n);
+        1
+    }
+}
+
+/// Acts on what the parser has come to.
+#[inline(always)]
+fn conclude(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut Socket, packet: &Packet) -> i32 {
+    let flow = flow_of(socket);
+    // SAFETY: the storage value of the packet's own socket, whose lock the sender holds; here and below.
+    let parser = unsafe { &mut (*flow).classifier };
+    let result = parser.result();
+    if result == PENDING {
+        let watch = if parser.awaits_tunnel() { WATCH_TUNNEL } else { WATCH_NOTHING };
+        unsafe { (*flow).watch = watch };
+        return PASS;
+    }
+    if result == FOUND {
+        return found(skb, sk, socket, packet);
+    }
+    if result == TLS {
+        count(counter::TLS);
+        tls::hello(skb, socket, packet);
+        return PASS;
+    }
+    count(if result == FOREIGN { counter::FOREIGN } else { counter::UNREADABLE });
     unsafe { (*flow).state = FLOW_DONE };
     PASS
 }
 
-/// Feeds the parser with what this packet adds to the stream.
-///
-/// Parser, length and offset go through the flow's memory in every round: the verifier forgets what it knew of
-/// them, so that a round ends in one state and not in as many as it has ways out.
 #[inline(always)]
-fn inspect(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) -> Verdict {
-    // SAFETY: `flow` is the storage value of the packet's own socket.
-    let (base, seen) = unsafe { ((*flow).base, (*flow).classifier.seen()) };
-    let at = packet.sequence.wrapping_sub(base);
-    // A SYN is one before the base and carries nothing; so does a keep-alive probe.
-    if packet.len == 0 || at > u32::MAX / 2 {
-        return Verdict::Pending;
+fn found(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut Socket, packet: &Packet) -> i32 {
+    let flow = flow_of(socket);
+    // SAFETY: as in `conclude`; here and below.
+    let evidence = unsafe { (*flow).classifier.evidence() };
+    let mut flags = 0;
+    if evidence.tunnel {
+        flags |= FLAG_TUNNEL;
     }
-    if at > seen {
-        count(counter::UNREADABLE);
-        return Verdict::Foreign;
+    if evidence.revised {
+        flags |= FLAG_REVISED;
     }
-    let known = seen - at;
-    if packet.len <= known {
-        return Verdict::Pending;
+    let evidence = Evidence {
+        protocol: if evidence.is_http2 { PROTOCOL_H2C } else { PROTOCOL_HTTP1 },
+        signal: evidence.signal,
+        proof: evidence.proof,
+        flags,
+    };
+    if report::verdict(skb, sk, packet, socket, &evidence) == Action::Drop {
+        return DROP;
     }
-    // SAFETY: as above.
-    unsafe { write_volatile(addr_of_mut!((*flow).offset), packet.payload + known) };
-    let end = packet.payload + packet.len;
-    let mut round = 0;
-    while round < ROUNDS {
-        match one_round(skb, flow, end) {
-            Verdict::Pending => {}
-            verdict => return verdict,
-        }
-        // SAFETY: as above.
-        if unsafe { read_volatile(addr_of!((*flow).offset)) } >= end {
-            break;
-        }
-        round += 1;
+    if !unsafe { (*flow).classifier.go_on() } {
+        unsafe { (*flow).state = FLOW_DONE };
     }
-    Verdict::Pending
-}
-
-/// One chunk, of which the parser takes as much as it can use at its stage.
-#[inline(always)]
-fn one_round(skb: *mut __sk_buff, flow: *mut Flow, end: u32) -> Verdict {
-    // SAFETY: fields of the storage value of the packet's own socket; the helper writes at most CHUNK bytes into
-    // `chunk`, which is lent to the parser only afterwards.
-    unsafe {
-        let offset = read_volatile(addr_of!((*flow).offset));
-        let left = end.wrapping_sub(offset);
-        write_volatile(addr_of_mut!((*flow).length), if left > CHUNK as u32 { CHUNK as u32 } else { left });
-        // The mask says what the comparison said: 1 to CHUNK.
-        let n = (read_volatile(addr_of!((*flow).length)).wrapping_sub(1) & (CHUNK as u32 - 1)) + 1;
-        let chunk = addr_of_mut!((*flow).chunk);
-        if bpf_skb_load_bytes(skb.cast_const().cast(), offset, chunk.cast(), n) != 0 {
-            count(counter::UNREADABLE);
-            return Verdict::Foreign;
-        }
-        let mut parser = read_volatile(addr_of!((*flow).classifier));
-        let (taken, verdict) = parser.consume(&(*chunk).0, n);
-        write_volatile(addr_of_mut!((*flow).classifier), parser);
-        write_volatile(addr_of_mut!((*flow).offset), offset + taken);
-        verdict
-    }
+    PASS
 }

@@ -26,10 +26,9 @@ use core::{
 };
 use spanwarden_ebpf::{
     abi::{
-        FLOW_DONE, FLOW_OPENING, FLOW_WATCHED, JoinKey, OriginRecord, STATE_CONFLICT, STATE_JOINED,
+        FLOW_DONE, FLOW_OPENING, JoinKey, OriginRecord, STATE_CONFLICT, STATE_JOINED,
         STATE_OPENED, counter,
     },
-    proto::Classifier,
 };
 
 #[sock_ops]
@@ -81,9 +80,10 @@ fn active(ops: *mut bpf_sock_ops, sk: *mut c_void) {
         }
         let flow = &raw mut (*socket).flow;
         if (*flow).state == FLOW_OPENING {
-            (*flow).classifier = Classifier::default();
-            (*flow).base = key.client_next;
-            (*flow).state = FLOW_WATCHED;
+            (*flow).start(key.client_next, key.server_next);
+        } else {
+            // The SYN had payload, and is watched already.
+            (*flow).peer_base = key.server_next;
         }
         bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32);
     }

@@ -8,18 +8,36 @@ use core::{
 
 const ETH_P_IP: u32 = (0x0800_u16).to_be() as u32;
 const ETH_P_IPV6: u32 = (0x86dd_u16).to_be() as u32;
-const IPPROTO_TCP: u8 = 6;
+const IPPROTO_TCP: u32 = 6;
 
-/// Where things are in a TCP packet.
+/// IPv6 extension headers that may stand before TCP (RFC 8200 section 4): hop-by-hop options, routing, destination
+/// options; and the authentication header (RFC 4302), which counts its length differently.
+const HOP_BY_HOP: u32 = 0;
+const ROUTING: u32 = 43;
+const AUTHENTICATION: u32 = 51;
+const DESTINATION: u32 = 60;
+
+/// Extension headers that are passed over. More than these four at once have no use.
+const EXTENSIONS: u32 = 4;
+
+/// Bits of the TCP header's flags.
+const FIN: u32 = 1;
+const SYN: u32 = 2;
+const RST: u32 = 4;
+
+/// What a TCP packet's headers say.
 pub(super) struct Packet {
     pub(super) is_v6: bool,
-    /// Offset of the TCP header.
-    pub(super) tcp: u32,
     /// Offset of the payload.
     pub(super) payload: u32,
     /// Length of the payload.
     pub(super) len: u32,
+    /// Sequence number of the payload's first byte.
     pub(super) sequence: u32,
+    /// Source and destination port as they are in the header.
+    ports: u32,
+    /// The header's flags.
+    flags: u32,
 }
 
 /// An address in network byte order, IPv4 v4-mapped, as the maps' keys have it.
@@ -28,29 +46,32 @@ pub(super) struct Packet {
 pub(super) struct Address(pub(super) [u64; 2]);
 
 impl Packet {
+    /// None for what is not TCP, or not to be read.
     #[inline(always)]
     pub(super) fn parse(skb: *mut __sk_buff) -> Option<Self> {
         // SAFETY: context fields in their own widths.
         let (protocol, total) =
             unsafe { (read_volatile(addr_of!((*skb).protocol)), read_volatile(addr_of!((*skb).len))) };
         let (is_v6, tcp) = match protocol {
-            ETH_P_IP => {
-                let first: u8 = load(skb, 0)?;
-                if load::<u8>(skb, 9)? != IPPROTO_TCP {
-                    return None;
-                }
-                (false, u32::from(first & 0x0f) * 4)
-            }
-            ETH_P_IPV6 if load::<u8>(skb, 6)? == IPPROTO_TCP => (true, 40),
+            ETH_P_IP => (false, tcp_in_v4(skb)?),
+            ETH_P_IPV6 => (true, tcp_in_v6(skb)?),
             _ => return None,
         };
-        let sequence = u32::from_be(load(skb, tcp + 4)?);
-        let header = u32::from(load::<u8>(skb, tcp + 12)? >> 4) * 4;
-        let payload = tcp + header;
+        // RFC 9293 section 3.1: ports, sequence, acknowledgment, offset and flags.
+        let [ports, sequence, _, control]: [u32; 4] = load(skb, tcp)?;
+        let flags = control >> 8 & 0xff;
+        let payload = tcp + (control >> 4 & 0xf) * 4;
         if total < payload {
             return None;
         }
-        Some(Self { is_v6, tcp, payload, len: total - payload, sequence })
+        Some(Self {
+            is_v6,
+            payload,
+            len: total - payload,
+            sequence: u32::from_be(sequence).wrapping_add(u32::from(flags & SYN != 0)),
+            ports,
+            flags,
+        })
     }
 
     #[inline(always)]
@@ -64,13 +85,29 @@ impl Packet {
     }
 
     #[inline(always)]
-    pub(super) fn source_port(&self, skb: *mut __sk_buff) -> u32 {
-        u32::from(u16::from_be(load(skb, self.tcp).unwrap_or(0)))
+    pub(super) fn source_port(&self) -> u32 {
+        u32::from(u16::from_be(self.ports as u16))
     }
 
     #[inline(always)]
-    pub(super) fn destination_port(&self, skb: *mut __sk_buff) -> u32 {
-        u32::from(u16::from_be(load(skb, self.tcp + 2).unwrap_or(0)))
+    pub(super) fn destination_port(&self) -> u32 {
+        u32::from(u16::from_be((self.ports >> 16) as u16))
+    }
+
+    #[inline(always)]
+    pub(super) fn is_syn(&self) -> bool {
+        self.flags & SYN != 0
+    }
+
+    /// The sender closes its direction, or resets.
+    #[inline(always)]
+    pub(super) fn closes(&self) -> bool {
+        self.flags & (FIN | RST) != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn resets(&self) -> bool {
+        self.flags & RST != 0
     }
 
     /// The address at an offset that depends on the family (RFC 791 section 3.1, RFC 8200 section 3).
@@ -82,6 +119,36 @@ impl Packet {
             Address::mapped(load(skb, v4).unwrap_or(0))
         }
     }
+}
+
+/// Offset of the TCP header in an IPv4 packet.
+#[inline(always)]
+fn tcp_in_v4(skb: *mut __sk_buff) -> Option<u32> {
+    let [first, _, third]: [u32; 3] = load(skb, 0)?;
+    (third >> 8 & 0xff == IPPROTO_TCP).then_some((first & 0xf) * 4)
+}
+
+/// Offset of the TCP header in an IPv6 packet, behind extension headers if there are any. A fragment is not read.
+#[inline(always)]
+fn tcp_in_v6(skb: *mut __sk_buff) -> Option<u32> {
+    let second: u32 = load(skb, 4)?;
+    let mut next = second >> 16 & 0xff;
+    let mut offset = 40;
+    let mut extensions = 0;
+    while extensions < EXTENSIONS && next != IPPROTO_TCP {
+        let header: u16 = load(skb, offset)?;
+        let length = u32::from(header >> 8);
+        if next == HOP_BY_HOP || next == ROUTING || next == DESTINATION {
+            offset += (length + 1) * 8;
+        } else if next == AUTHENTICATION {
+            offset += (length + 2) * 4;
+        } else {
+            return None;
+        }
+        next = u32::from(header & 0xff);
+        extensions += 1;
+    }
+    (next == IPPROTO_TCP).then_some(offset)
 }
 
 impl Address {
@@ -101,11 +168,23 @@ impl Address {
     }
 }
 
+/// Loads `n` bytes (1 to N; N is a power of two) to `to`; whether they were there.
+///
+/// # Safety
+/// `to` must point to N writable bytes.
+#[inline(always)]
+pub(super) unsafe fn load_up_to<const N: u32>(skb: *mut __sk_buff, offset: u32, to: *mut u8, n: u32) -> bool {
+    // The mask tells the verifier what is known of `n`; the optimiser must not know it.
+    let n = (core::hint::black_box(n.wrapping_sub(1)) & (N - 1)) + 1;
+    // SAFETY: the helper writes 1 to N bytes, or fails.
+    unsafe { bpf_skb_load_bytes(skb.cast_const().cast(), offset, to.cast(), n) == 0 }
+}
+
 /// A value from the packet, in network byte order.
 #[inline(always)]
 pub(super) fn load<T>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes the whole value or fails; only integers are loaded.
+    // SAFETY: the helper writes the whole value or fails; only integers and arrays of them are loaded.
     unsafe {
         let to = ptr::from_mut(&mut value).cast();
         (bpf_skb_load_bytes(skb.cast_const().cast(), offset, to, size_of::<T>() as u32) == 0)

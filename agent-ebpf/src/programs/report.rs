@@ -57,7 +57,7 @@ pub(super) fn verdict(
     let origin = unsafe {
         let origin = &raw mut (*socket).origin;
         if (*origin).state == STATE_NONE {
-            adopt(skb, sk, origin, remote, packet.destination_port(skb));
+            adopt(skb, sk, origin, remote, packet.destination_port());
         }
         origin.cast_const()
     };
@@ -66,7 +66,7 @@ pub(super) fn verdict(
     let ruling = unsafe { policy::of(origin) };
     let mut event = Event { evidence: *evidence, remote, place, mode: ruling.at(place) };
     let mut action = Action::Pass;
-    if event.mode == MODE_BLOCK && is_certain(evidence, wanted_port, packet.destination_port(skb)) {
+    if event.mode == MODE_BLOCK && is_certain(evidence, wanted_port, packet.destination_port()) {
         // SAFETY: as above.
         if !policy::is_agent(unsafe { (*origin).tgid }) {
             action = enforce(&mut event.evidence.flags);
@@ -228,8 +228,8 @@ unsafe fn send(
         (*finding).boot_ns = bpf_ktime_get_boot_ns();
         *(&raw mut (*finding).local).cast() = packet.source(skb);
         *(&raw mut (*finding).remote).cast() = event.remote;
-        (*finding).local_port = packet.source_port(skb);
-        (*finding).remote_port = packet.destination_port(skb);
+        (*finding).local_port = packet.source_port();
+        (*finding).remote_port = packet.destination_port();
         if let Some((attempt, weak)) = attempt {
             (*finding).kind = KIND_FALLBACK;
             (*finding).tls = *attempt;
