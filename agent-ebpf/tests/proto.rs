@@ -325,10 +325,10 @@ fn a_path_that_cannot_be_read_leaves_the_message() {
     let first = Request { body: otlp.to_vec(), ..Request::new(&long) }.bytes(1);
     let second = Request::new(GRPC_PATHS[1].0).bytes(3);
     let (all, _) = run(Stream::new(true, false), &[&start, &first, &second]);
-    assert_eq!(all.iter().map(|e| (e.proof, e.revised)).collect::<Vec<_>>(), [
-        (PROOF_GRPC, false),
-        (PROOF_PATH, true)
-    ]);
+    assert_eq!(
+        all.iter().map(|e| (e.proof, e.revised)).collect::<Vec<_>>(),
+        [(PROOF_GRPC, false), (PROOF_PATH, true)]
+    );
 }
 
 #[test]

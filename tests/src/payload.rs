@@ -14,9 +14,21 @@ pub mod http2;
 /// The HTTP/2 connection preface (RFC 9113 section 3.4) and an empty SETTINGS frame.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
+/// `/opentelemetry.proto.collector.metrics.v1.MetricsService/Export` (RFC 7541 appendix B).
+const METRICS_HUFFMAN: &[u8] =
+    b"\x60\xf5\x96\xa4\x96\x82\xd2\x54\xd9\xe9\x7a\xec\x3a\x4e\xb9\x0f\x45\x05\x22\x4f\
+    \x62\xf4\x95\x36\x18\x88\x5f\xb8\x57\xd0\x54\xd8\x62\x23\x71\x6c\xee\x62\x15\x8c\x1e\x6b\x3d\x89";
+
 /// The start of a TLS 1.3 `ClientHello`: record header, handshake header, legacy version, random.
 const CLIENT_HELLO: &[u8] =
     b"\x16\x03\x01\x00\xf4\x01\x00\x00\xf0\x03\x030123456789abcdef0123456789abcdef\x20";
+
+/// The preface, and a request whose `:path` is represented by these bytes.
+fn h2_request(kind: &[u8], path: &[u8]) -> Vec<u8> {
+    let block = [b"\x83\x86", kind, path, b"\x5f\x10application/grpc"].concat();
+    let headers = [&[0, 0, block.len() as u8, 1, 4, 0, 0, 0, 1], &block[..]].concat();
+    [H2_PREFACE, &headers, b"\0\0\x05\0\x01\0\0\0\x01\0\0\0\0\0"].concat()
+}
 
 /// The payload of this name:
 ///
@@ -24,7 +36,13 @@ const CLIENT_HELLO: &[u8] =
 /// |---|---|
 /// | `http1` | OTLP/HTTP: `POST /v1/traces` |
 /// | `http1-prefixed` | the same below a path, as a gateway in front wants it |
-/// | `h2c` | the HTTP/2 preface |
+/// | `http1-metrics`, `http1-logs`, `http1-profiles` | the other signals |
+/// | `proxied` | a PROXY header before OTLP/HTTP |
+/// | `h2c` | the HTTP/2 preface, and no request |
+/// | `h2c-traces` | OTLP/gRPC |
+/// | `h2c-metrics` | the same, with the path in HPACK's Huffman code |
+/// | `h2c-logs` | OTLP/HTTP over HTTP/2 |
+/// | `h2c-health` | another gRPC service |
 /// | `tls` | a `ClientHello` |
 /// | `http1-get`, `http1-other` | HTTP that is no OTLP |
 /// | `redis`, `binary`, `short` | nothing of HTTP |
@@ -40,7 +58,19 @@ pub fn by_name(name: &str) -> Option<Vec<u8>> {
     Some(match name {
         "http1" => http("POST", "/v1/traces"),
         "http1-prefixed" => http("POST", "/otlp/v1/traces"),
+        "http1-metrics" => http("POST", "/v1/metrics"),
+        "http1-logs" => http("POST", "/v1/logs"),
+        "http1-profiles" => http("POST", "/v1development/profiles"),
+        "proxied" => {
+            [b"PROXY TCP4 192.0.2.1 192.0.2.2 4000 4318\r\n", &http("POST", "/v1/logs")[..]].concat()
+        }
         "h2c" => H2_PREFACE.to_vec(),
+        "h2c-traces" => {
+            h2_request(b"\x44", b"\x3b/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        }
+        "h2c-metrics" => h2_request(b"\x44\xac", METRICS_HUFFMAN),
+        "h2c-logs" => h2_request(b"\x04", b"\x0f/tenant/v1/logs"),
+        "h2c-health" => h2_request(b"\x44", b"\x1c/grpc.health.v1.Health/Check"),
         "tls" => CLIENT_HELLO.to_vec(),
         "http1-get" => http("GET", "/v1/traces"),
         "http1-other" => http("POST", "/api/orders"),

@@ -24,11 +24,8 @@ use core::{
     ffi::c_void,
     ptr::{self, addr_of, read_volatile},
 };
-use spanwarden_ebpf::{
-    abi::{
-        FLOW_DONE, FLOW_OPENING, JoinKey, OriginRecord, STATE_CONFLICT, STATE_JOINED,
-        STATE_OPENED, counter,
-    },
+use spanwarden_ebpf::abi::{
+    FLOW_DONE, FLOW_OPENING, JoinKey, OriginRecord, STATE_CONFLICT, STATE_JOINED, STATE_OPENED, counter,
 };
 
 #[sock_ops]

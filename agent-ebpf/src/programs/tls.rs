@@ -123,9 +123,8 @@ fn next(skb: *mut __sk_buff, side: &mut Side, at: u32, payload: u32, length: u32
     let n = if left > HEAD as u32 { HEAD as u32 } else { left };
     let mut chunk = [0_u8; HEAD];
     // SAFETY: the array has as many bytes.
-    let loaded = unsafe {
-        load_up_to::<{ HEAD as u32 }>(skb, payload.wrapping_add(offset), chunk.as_mut_ptr(), n)
-    };
+    let loaded =
+        unsafe { load_up_to::<{ HEAD as u32 }>(skb, payload.wrapping_add(offset), chunk.as_mut_ptr(), n) };
     if !loaded {
         return NOTHING;
     }

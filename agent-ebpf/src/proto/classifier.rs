@@ -255,10 +255,7 @@ impl Classifier {
     /// Whether the packet, of `len` bytes of payload, has more to be looked at.
     #[inline(always)]
     pub fn wants_more(&self, len: u32) -> bool {
-        self.result == PENDING
-            && self.stage != IDLE
-            && self.stage != LOST
-            && self.offset() < len
+        self.result == PENDING && self.stage != IDLE && self.stage != LOST && self.offset() < len
     }
 
     /// Takes some of the `n` bytes (1 to [`CHUNK`]) that are at [`offset`](Self::offset).
@@ -551,7 +548,9 @@ impl Classifier {
     #[inline(always)]
     fn head(&mut self, five: u64) {
         let is_known_http2 = self.mode & HTTP2 != 0;
-        if !is_known_http2 && (five == POST || five == PREFACE_START || is_method(five) || five == CONNECT_START) {
+        if !is_known_http2
+            && (five == POST || five == PREFACE_START || is_method(five) || five == CONNECT_START)
+        {
             self.restart(FIRST);
         } else if five >> 24 & 0xff == 3 && matches!(five >> 32 & 0xff, 0x14..=0x17) {
             self.foreign();

@@ -5,11 +5,11 @@
 //! client's; the client's flight ends with a `Finished` of one of two sizes; an alert is shorter than anything else
 //! that is sent after that; tickets are the server's first records after it, of one size.
 
+use super::classifier::settle;
 use crate::abi::{
     TLS_ALERT_RECEIVED, TLS_ALERT_SENT, TLS_CLOSED, TLS_NO_ANSWER, TLS_PLAINTEXT_ANSWER, TLS_REFUSED,
     TLS_RESET,
 };
-use super::classifier::settle;
 
 /// Bytes of a record that [`Side::round`] is given at a time, at most.
 pub const HEAD: usize = 8;

@@ -124,7 +124,9 @@ fn huffman_code(text: &[u8]) -> Vec<u8> {
         j 74 7|k 75 7|l 28 6|m 29 6|n 2a 6|o 7 5|p 2b 6|q 76 7|r 2c 6|s 8 5|t 9 5|u 2d 6|v 77 7|w 78 7|x 79 7|y 7a 7|z 7b 7";
     let mut bits = Vec::new();
     for &byte in text {
-        let entry = TABLE.split('|').find(|entry| entry.trim_start_matches(' ').is_empty() || entry.as_bytes()[0] == byte);
+        let entry = TABLE
+            .split('|')
+            .find(|entry| entry.trim_start_matches(' ').is_empty() || entry.as_bytes()[0] == byte);
         let entry = entry.unwrap_or_else(|| panic!("no code for {:?}", char::from(byte)));
         let mut fields = entry[1..].split_whitespace();
         let code = u32::from_str_radix(fields.next().unwrap(), 16).unwrap();

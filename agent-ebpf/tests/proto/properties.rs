@@ -20,10 +20,11 @@ fn http1() -> impl Strategy<Value = Model> {
         .prop_map(|(method, path, rest)| (format!("{method} {path} HTTP/1.1\r\n{rest}").into_bytes(), None));
     let post = "/[a-z]{0,30}".prop_map(|path| (format!("POST {path} HTTP/1.1\r\n\r\n").into_bytes(), None));
     let prefix = prop_oneof![Just(String::new()), "/[a-z0-9]{1,40}", "http://[a-z.]{8,40}:4318"];
-    let otlp = (prefix, 0..4_usize, prop_oneof![Just(" "), Just("?x=1 ")]).prop_map(|(prefix, which, end)| {
-        let (path, signal) = HTTP_PATHS[which];
-        (format!("POST {prefix}{path}{end}HTTP/1.1\r\n\r\n").into_bytes(), Some(signal))
-    });
+    let otlp =
+        (prefix, 0..4_usize, prop_oneof![Just(" "), Just("?x=1 ")]).prop_map(|(prefix, which, end)| {
+            let (path, signal) = HTTP_PATHS[which];
+            (format!("POST {prefix}{path}{end}HTTP/1.1\r\n\r\n").into_bytes(), Some(signal))
+        });
     prop_oneof![4 => foreign, 2 => post, 1 => otlp]
 }
 

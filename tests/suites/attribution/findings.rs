@@ -7,15 +7,31 @@ use spanwarden_tests::{node::Node, process::Process};
 
 use super::server::{CLIENT, PATIENCE, Server, at};
 
-/// Payload, bytes a packet, expected protocol.
-const CASES: [(&str, Option<&str>, Option<&str>); 15] = [
-    ("http1", None, Some("http/1.1")),
-    ("http1", Some("1"), Some("http/1.1")),
-    ("http1", Some("7"), Some("http/1.1")),
-    ("http1-prefixed", None, Some("http/1.1")),
-    ("h2c", None, Some("h2c")),
-    ("h2c", Some("1"), Some("h2c")),
-    ("h2c", Some("5"), Some("h2c")),
+/// Protocol, signal, proof.
+type What = (&'static str, &'static str, &'static str);
+
+const TRACES: What = ("http/1.1", "traces", "path");
+
+/// Payload, bytes a packet, what is to be found.
+const CASES: [(&str, Option<&str>, Option<What>); 25] = [
+    ("http1", None, Some(TRACES)),
+    ("http1", Some("1"), Some(TRACES)),
+    ("http1", Some("7"), Some(TRACES)),
+    ("http1-prefixed", None, Some(TRACES)),
+    ("http1-metrics", Some("11"), Some(("http/1.1", "metrics", "path"))),
+    ("http1-logs", None, Some(("http/1.1", "logs", "path"))),
+    ("http1-profiles", None, Some(("http/1.1", "profiles", "path"))),
+    ("proxied", None, Some(("http/1.1", "logs", "path"))),
+    ("proxied", Some("3"), Some(("http/1.1", "logs", "path"))),
+    ("h2c-traces", None, Some(("h2c", "traces", "path"))),
+    ("h2c-traces", Some("1"), Some(("h2c", "traces", "path"))),
+    ("h2c-metrics", None, Some(("h2c", "metrics", "path"))),
+    ("h2c-metrics", Some("5"), Some(("h2c", "metrics", "path"))),
+    ("h2c-logs", Some("13"), Some(("h2c", "logs", "path"))),
+    ("h2c-health", None, None),
+    // Nothing better will come when it closes, and only on OTLP's port.
+    ("h2c", None, Some(("h2c", "unknown", "port"))),
+    ("h2c", Some("5"), Some(("h2c", "unknown", "port"))),
     ("tls", None, None),
     ("tls", Some("1"), None),
     ("post-in-tls", None, None),
@@ -39,17 +55,15 @@ fn one_finding_for_each_plaintext_connection_and_none_for_others() -> Result<()>
         let mut sink = collector.spawn(CLIENT, &["drain", &format!("[::]:{port}")])?;
         sink.wait_for_line("ready", PATIENCE)?;
         sinks.push(sink);
-        for (number, (name, chunk, protocol)) in CASES.iter().enumerate() {
+        for (number, (name, chunk, what)) in CASES.iter().enumerate() {
             let target = if number % 2 == 0 { at(collector.ipv4) } else { at(collector.ipv6) };
             let target = target.replace(":4317", &format!(":{port}"));
             let mut arguments = vec!["send", &target, name];
             arguments.extend(*chunk);
             let (pid, local) = send(&web, &arguments)?;
-            if let Some(protocol) = protocol {
-                expected.insert(
-                    local,
-                    (pid, target.clone(), *protocol, format!("{name} by {chunk:?} to {target}")),
-                );
+            if let Some(what) = what.filter(|what| what.2 != "port" || port == 4317) {
+                expected
+                    .insert(local, (pid, target.clone(), what, format!("{name} by {chunk:?} to {target}")));
             }
         }
     }
@@ -58,9 +72,10 @@ fn one_finding_for_each_plaintext_connection_and_none_for_others() -> Result<()>
     let findings = findings.as_array().context("a list")?;
     for finding in findings {
         let local = finding["local"].as_str().context("local")?;
-        let (pid, target, protocol, case) =
+        let (pid, target, (protocol, signal, proof), case) =
             expected.remove(local).with_context(|| format!("found twice, or should not be: {finding:#}"))?;
         ensure!(finding["protocol"] == protocol && finding["pid"] == pid, "{case}: {finding:#}");
+        ensure!(finding["signal"] == signal && finding["proof"] == proof, "{case}: {finding:#}");
         ensure!(
             finding["remote"] == target.as_str() && finding["destination"] == target.as_str(),
             "{case}: {finding:#}"
