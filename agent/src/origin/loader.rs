@@ -117,18 +117,14 @@ pub(super) fn attach(cgroup: PathBuf, pin: Option<&Path>) -> Result<Loaded, Orig
     if kernel < KernelVersion::new(5, 11, 0) {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     }
-    match pin {
-        Some(path) => {
-            let Pinned { bpf, links, pins } = pins::attach(path, &root)?;
-            take_maps(bpf, links, root, Some(pins))
-        }
-        None => {
-            let mut bpf = EbpfLoader::new().load(OBJECT).map_err(|e| not_loaded(&e))?;
-            let programs = programs::load(&mut bpf)?;
-            let links = programs.iter().map(|program| program.attach(&root)).collect::<Result<_, _>>()?;
-            take_maps(bpf, links, root, None)
-        }
+    if let Some(path) = pin {
+        let Pinned { bpf, links, pins } = pins::attach(path, &root)?;
+        return take_maps(bpf, links, root, Some(pins));
     }
+    let mut bpf = EbpfLoader::new().load(OBJECT).map_err(|e| not_loaded(&e))?;
+    let programs = programs::load(&mut bpf)?;
+    let links = programs.iter().map(|program| program.attach(&root)).collect::<Result<_, _>>()?;
+    take_maps(bpf, links, root, None)
 }
 
 fn take_maps(

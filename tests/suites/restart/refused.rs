@@ -1,10 +1,10 @@
 //! Pins that are not what they should be, and a second agent.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use super::world::{PATIENCE, World, result_of};
+use super::world::{PATIENCE, World, result_of, wait_for};
 
 type Deed = (&'static str, fn(&Path) -> std::io::Result<()>);
 
@@ -48,6 +48,30 @@ fn a_second_agent_says_that_there_is_a_first_and_breaks_nothing() -> Result<()> 
     world.expect(&[world.send()?])?;
     first.stop()?;
     ensure!(result_of(&world.agent()?)? == "reused");
+    Ok(())
+}
+
+#[test]
+fn of_two_that_start_at_the_same_time_one_gives_way() -> Result<()> {
+    let world = World::new()?;
+    for _ in 0..3 {
+        let mut agents = [world.start_at(Some(&world.pin_path())), world.start_at(Some(&world.pin_path()))]
+            .map(spanwarden_tests::agent::Start::start)
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+        let mut loser = None;
+        // The other one has the lock until it is told to end.
+        wait_for("one to give way", || {
+            loser = agents.iter_mut().position(|agent| agent.process().wait(Duration::ZERO).is_ok());
+            Ok(loser.is_some())
+        })?;
+        let loser = agents.swap_remove(loser.context("one that has ended")?);
+        ensure!(loser.logs().contains("another agent uses"), "{}", loser.logs());
+        let winner = agents.swap_remove(0);
+        wait_for("the other one", || Ok(winner.logs().contains("kernel programs are attached")))?;
+        world.expect(&[world.send()?])?;
+        winner.stop()?;
+    }
     Ok(())
 }
 

@@ -94,6 +94,8 @@ impl World {
     cgroup: {}
     evidence: required
     {pin}
+    # Nobody's namespace: only so that the helper which ends connections is there as well.
+    plaintext: {{rules: [{{mode: block, namespaces: [nobody]}}]}}
     pods: {{file: {}}}
     findings: {{file: {}, per_second: 100000, burst: 100000}}
   health_check: {{endpoint: '{HEALTH}'}}

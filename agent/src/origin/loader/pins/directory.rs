@@ -95,8 +95,10 @@ impl Base {
         if kind != BPF_FS_MAGIC {
             return Err(OriginError::NoBpffs { path: path.to_path_buf() });
         }
-        if !exists {
-            make(path).map_err(failed)?;
+        match make(path) {
+            // By somebody who starts at the same time, as a rule; who it belongs to is looked at below.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
         }
         let metadata = fs::symlink_metadata(path).map_err(failed)?;
         if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
@@ -144,7 +146,7 @@ impl Base {
             match self.remove(path) {
                 Ok(()) => info!(path = %path.display(), "old pins are removed"),
                 Err(error) => {
-                    warn!(path = %path.display(), %error, "old pins cannot be removed; remove them by hand")
+                    warn!(path = %path.display(), %error, "old pins cannot be removed; remove them by hand");
                 }
             }
         }

@@ -99,7 +99,7 @@ pub(super) fn take_up(
         }
     }
     clear_leftovers(&directory.join(PROGRAMS), &names)?;
-    Ok((bpf, links.into_iter().map(|link| Attachment::new(link.link)).collect(), outcome))
+    Ok((bpf, links.into_iter().map(|link| Attachment::new(link.fd)).collect(), outcome))
 }
 
 /// The ids of the pinned maps, which are those of the object and no others.
@@ -148,11 +148,11 @@ fn load_with(
         loader.map_pin_path(name, directory.join(name));
     }
     let mut bpf = loader.load(object).map_err(|e| chain(&e))?;
-    let loaded = programs::load(&mut bpf).map_err(|e| e.to_string())?;
+    let ours = programs::load(&mut bpf).map_err(|e| e.to_string())?;
     // The loader makes what it cannot open; that would be a map that nobody else knows.
-    match loaded.iter().find(|loaded| !known.fit(&loaded.info.maps)) {
+    match ours.iter().find(|ours| !known.fit(&ours.info.maps)) {
         Some(other) => Err(format!("{} was loaded with other maps than the pinned ones", other.hook.name)),
-        None => Ok((bpf, loaded)),
+        None => Ok((bpf, ours)),
     }
 }
 
@@ -161,7 +161,7 @@ struct Link {
     name: &'static str,
     /// The program has the name of one that is to take another's place.
     is_next: bool,
-    link: OwnedFd,
+    fd: OwnedFd,
     program: OwnedFd,
     info: ProgramInfo,
 }
@@ -189,7 +189,7 @@ impl Link {
                         "the program in link {name} works with other maps than the pinned ones"
                     ));
                 }
-                return Ok(Self { name, is_next, link, program, info });
+                return Ok(Self { name, is_next, fd: link, program, info });
             }
         }
         Err(format!("the program in link {name} is none that was pinned for it"))
@@ -223,10 +223,10 @@ impl Link {
         let pin = directory.join(PROGRAMS).join(name);
         let next = directory.join(PROGRAMS).join(format!("{name}{NEXT}"));
         sys::pin(ours.program.as_fd(), &next).map_err(|e| failed("new pin", e))?;
-        sys::link_update(self.link.as_fd(), ours.program.as_fd(), self.program.as_fd())
+        sys::link_update(self.fd.as_fd(), ours.program.as_fd(), self.program.as_fd())
             .map_err(|e| failed("BPF_LINK_UPDATE", e))?;
         fs::rename(&next, &pin).map_err(|e| failed("renaming the new pin", e))?;
-        let told = fdinfo::of(self.link.as_fd()).map_err(|e| failed("checking", e))?;
+        let told = fdinfo::of(self.fd.as_fd()).map_err(|e| failed("checking", e))?;
         if told.number("prog_id") == Some(u64::from(ours.info.id)) {
             Ok(())
         } else {
