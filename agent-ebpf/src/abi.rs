@@ -423,7 +423,8 @@ pub struct Settings {
     pub findings_per_second: u32,
     /// ... at once after a time of silence. The rest is counted as throttled.
     pub findings_burst: u32,
-    /// How many of `ports` count; 0 means that any port on the agent's own addresses is the agent's.
+    /// How many of `ports` count; 0 means that any port on the agent's own addresses is the agent's. Where they are
+    /// known, sockets accepted on other ports are not joined to their openers.
     pub port_count: u32,
     /// Ports on which the agent receives.
     pub ports: [u32; OWN_PORTS],

@@ -39,3 +39,13 @@ fn storage(sk: *mut c_void, flags: u64) -> Option<*mut Socket> {
     let socket = unsafe { bpf_sk_storage_get(raw(&maps::SOCKETS), sk, ptr::null_mut(), flags) };
     (!socket.is_null()).then_some(socket.cast())
 }
+
+/// The first port that a kernel gives to clients, unless it is told otherwise (`net.ipv4.ip_local_port_range`).
+const EPHEMERAL: u32 = 32_768;
+
+/// Whether a socket without storage is a server's beyond doubt, by its own port and its peer's. What is accepted
+/// while the programs run has storage where the ports do not say it; so has every client's socket.
+#[inline(always)]
+fn is_server(local: u32, remote: u32) -> bool {
+    local < EPHEMERAL && local < remote
+}

@@ -5,6 +5,7 @@
 //! one.
 
 use super::{
+    is_server,
     maps::count,
     packet::{Packet, load_up_to},
     report::{self, Action, Evidence},
@@ -39,7 +40,7 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
         if unsafe { (*socket).flow.state } == FLOW_DONE {
             return PASS;
         }
-    } else if !is_connected(sk) {
+    } else if !may_be_older(sk) {
         return PASS;
     }
     let Some(packet) = Packet::parse(skb) else { return PASS };
@@ -86,13 +87,20 @@ fn flow_of(socket: *mut Socket) -> *mut Flow {
     unsafe { addr_of_mut!((*socket).flow) }
 }
 
-/// Whether a socket without storage may have a connection that is older than the programs.
+/// Whether a socket without storage may be the client's of a connection that is older than the programs.
 #[inline(always)]
-fn is_connected(sk: *mut bpf_sock) -> bool {
+fn may_be_older(sk: *mut bpf_sock) -> bool {
     // SAFETY: fields of a full socket in their own widths.
-    let (protocol, state) =
-        unsafe { (read_volatile(addr_of!((*sk).protocol)), read_volatile(addr_of!((*sk).state))) };
-    protocol == IPPROTO_TCP && (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT)
+    unsafe {
+        let (local, remote) =
+            (read_volatile(addr_of!((*sk).src_port)), read_volatile(addr_of!((*sk).dst_port)));
+        if is_server(local, u32::from(u16::from_be(remote))) {
+            return false;
+        }
+        let state = read_volatile(addr_of!((*sk).state));
+        let is_tcp = read_volatile(addr_of!((*sk).protocol)) == IPPROTO_TCP;
+        is_tcp && (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT)
+    }
 }
 
 /// Begins to watch a connection that is older than the programs, with its first payload.

@@ -5,14 +5,15 @@
 //! which the agent therefore never sets.
 
 use super::{
+    is_server,
     maps::{self, count, raw},
     packet::Address,
-    socket_of, socket_or_new,
+    place, socket_of, socket_or_new,
 };
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, bpf_sock_ops,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_FIN_WAIT1, bpf_sock_ops,
     },
     helpers::generated::{
         bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_sock_ops_cb_flags_set,
@@ -89,20 +90,39 @@ fn active(ops: *mut bpf_sock_ops, sk: *mut c_void) {
 /// The server's end: move the origin into the accepted socket, whose own bytes are nobody's export.
 #[inline(always)]
 fn passive(ops: *mut bpf_sock_ops, sk: *mut c_void) {
-    let Some(socket) = socket_or_new(sk) else {
-        count(counter::STORE_FAILED);
-        return;
+    // SAFETY: context fields in their own widths.
+    let (local, remote) = unsafe {
+        (
+            read_volatile(addr_of!((*ops).local_port)),
+            u32::from_be(read_volatile(addr_of!((*ops).remote_port))),
+        )
     };
+    // Most accepted sockets are not the agent's, and the ports tell egress that they are no client's either: they
+    // need no storage, whose allocation is what a connection costs most.
+    let may_be_agent = place::receives_on(local);
+    if !may_be_agent && is_server(local, remote) {
+        return;
+    }
     // SAFETY: `key` lives on the stack during the calls; look-ups are checked for null; the map's value and the
     // storage's origin have the same type.
     unsafe {
-        (*socket).flow.state = FLOW_DONE;
         let key = JoinKey {
             client_next: read_volatile(addr_of!((*ops).rcv_nxt)),
             server_next: read_volatile(addr_of!((*ops).snd_nxt)),
         };
-        let left: *const OriginRecord =
-            bpf_map_lookup_elem(raw(&maps::JOIN), ptr::from_ref(&key).cast()).cast();
+        let left: *const OriginRecord = if may_be_agent {
+            bpf_map_lookup_elem(raw(&maps::JOIN), ptr::from_ref(&key).cast()).cast()
+        } else {
+            ptr::null()
+        };
+        if left.is_null() && is_server(local, remote) {
+            return;
+        }
+        let Some(socket) = socket_or_new(sk) else {
+            count(counter::STORE_FAILED);
+            return;
+        };
+        (*socket).flow.state = FLOW_DONE;
         if left.is_null() {
             return;
         }
@@ -119,19 +139,21 @@ fn passive(ops: *mut bpf_sock_ops, sk: *mut c_void) {
     }
 }
 
-/// The client's end is in another state.
+/// The client's end is in another state. Nobody on this node has accepted it, or the entry is gone: it must not push
+/// out another's.
 #[inline(always)]
 fn changed(ops: *mut bpf_sock_ops, sk: *mut c_void) {
     // SAFETY: the arguments of this callback are the old and the new state.
     let new = unsafe { read_volatile(addr_of!((*ops).__bindgen_anon_1.args[1])) };
-    if new != BPF_TCP_CLOSE {
+    // In every later state the server has answered, so it is past its callback, or it never will.
+    if new == BPF_TCP_FIN_WAIT1 {
         return;
     }
     let Some(socket) = socket_of(sk) else { return };
     // SAFETY: the storage value of this socket; the key is in its memory.
     unsafe {
-        // Nobody on this node has accepted it, or the entry is gone. It must not push out another's.
         bpf_map_delete_elem(raw(&maps::JOIN), (&raw const (*socket).origin.join).cast());
+        bpf_sock_ops_cb_flags_set(ops, 0);
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn of(remote: Address, wanted: Address, port: u32) -> u32 {
     if remote.is_loopback() {
         return PLACE_POD;
     }
-    if own_port(port) && (own_contains(&remote.0) || own_contains(&wanted.0)) {
+    if receives_on(port) && (own_contains(&remote.0) || own_contains(&wanted.0)) {
         return PLACE_AGENT;
     }
     let halves = |word: u64| [word as u32, (word >> 32) as u32];
@@ -32,7 +32,7 @@ pub(super) fn of(remote: Address, wanted: Address, port: u32) -> u32 {
 
 /// Whether the agent receives on this port, or on any as far as is known.
 #[inline(always)]
-fn own_port(port: u32) -> bool {
+pub(super) fn receives_on(port: u32) -> bool {
     let Some(settings) = maps::SETTINGS.get(0) else { return true };
     if settings.port_count == 0 {
         return true;

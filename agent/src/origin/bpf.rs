@@ -194,12 +194,15 @@ fn start(
     // First: until then pinned programs take a process that is no more for the agent.
     let record = selftest::identity(origins)?;
     let OriginRecord { netns_cookie, tgid: agent_tgid, .. } = record;
-    attached.set_settings(abi::settings(netns_cookie, agent_tgid, ports, plaintext, output))?;
+    // Any port until the self-test, whose listener has one of its own, is done.
+    let settings = |ports: &[u16]| abi::settings(netns_cookie, agent_tgid, ports, plaintext, output);
+    attached.set_settings(settings(&[]))?;
     let mut own = own_addresses.clone();
     own.extend(own::of_interfaces().map_err(OriginError::Interfaces)?);
     attached.set_own(&own)?;
     attached.set_places(&findings::places::table(&own, cluster_cidrs))?;
     selftest::join(origins)?;
+    attached.set_settings(settings(ports))?;
     Ok((own, record))
 }
 
