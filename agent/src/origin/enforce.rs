@@ -20,6 +20,7 @@ mod policies;
 mod request;
 mod sys;
 mod tree;
+mod waiting;
 
 use diag::Diag;
 pub use error::EnforceError;
@@ -43,7 +44,7 @@ use policies::{Policies, Verdict};
 use request::{Outcome, Reply, Request};
 use spanwarden_ebpf::abi::{OTLP_PORTS, OriginRecord};
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     io,
     net::SocketAddr,
     os::fd::AsFd as _,
@@ -55,6 +56,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
+use waiting::Waiting;
 
 /// Destroys a connection of this process's own network namespace, as the helper does it in others.
 pub(super) fn destroy_own(local: SocketAddr, remote: SocketAddr) -> nix::Result<()> {
@@ -80,10 +82,6 @@ const RESCAN: Duration = Duration::from_secs(10);
 /// Beats without a sign of the findings' reader, which shows itself about as often. Not a time: after a pause of the
 /// whole process (SIGSTOP, a suspended machine) neither thread is late.
 const FINDINGS_SILENCE: u32 = 10;
-
-/// Findings of unknown pods that are kept, and for how long: a pod's first seconds.
-const UNDECIDED: usize = 256;
-const UNDECIDED_FOR: Duration = Duration::from_secs(30);
 
 /// What the attached programs hand over.
 pub(super) struct Kernel {
@@ -115,14 +113,8 @@ struct Shared {
     stop: AtomicBool,
     asked: AtomicU64,
     said: Mutex<HashSet<&'static str>>,
-    undecided: Mutex<VecDeque<Undecided>>,
-}
-
-/// A finding that passed, of a pod that nobody knows yet.
-struct Undecided {
-    since: Instant,
-    uid: String,
-    finding: Finding,
+    /// What passed and may have to be ended all the same.
+    waiting: Waiting<Finding>,
 }
 
 /// Bit of a request's id: data had passed.
@@ -167,7 +159,7 @@ impl Enforcer {
             stop: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             said: Mutex::default(),
-            undecided: Mutex::default(),
+            waiting: Waiting::default(),
         };
         Ok(Self { shared: Arc::new(shared), heartbeat: Mutex::new(heartbeat), threads: Mutex::default() })
     }
@@ -220,7 +212,7 @@ impl Shared {
         let Some(uid) = self.missed(finding) else { return };
         match self.policies.verdict(uid) {
             Verdict::Blocked => self.destroy_late(uid, finding),
-            Verdict::Unknown => self.keep(uid, finding),
+            Verdict::Unknown => self.waiting.keep(uid, finding.clone()),
             Verdict::Passes => {}
         }
     }
@@ -233,40 +225,15 @@ impl Shared {
         self.destroy(finding, LATE);
     }
 
-    /// Until it is known what pod that is.
-    fn keep(&self, uid: &str, finding: &Finding) {
-        let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
-        if undecided.len() >= UNDECIDED {
-            undecided.pop_front();
-        }
-        undecided.push_back(Undecided {
-            since: Instant::now(),
-            uid: uid.to_owned(),
-            finding: finding.clone(),
-        });
-    }
-
-    /// Looks again at what was kept.
+    /// Looks again at what waits for its pod to become known.
     fn decide(&self) {
-        let kept = {
-            let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
-            undecided.retain(|kept| kept.since.elapsed() < UNDECIDED_FOR);
-            std::mem::take(&mut *undecided)
-        };
-        let mut still = VecDeque::new();
-        for kept in kept {
-            match self.policies.known(&kept.uid) {
-                Verdict::Blocked if self.active.load(Ordering::Relaxed) => {
-                    self.destroy_late(&kept.uid, &kept.finding);
-                }
-                Verdict::Unknown => still.push_back(kept),
-                Verdict::Blocked | Verdict::Passes => {}
+        self.waiting.decide(|uid, finding| {
+            let verdict = self.policies.known(uid);
+            if verdict == Verdict::Blocked && self.active.load(Ordering::Relaxed) {
+                self.destroy_late(uid, finding);
             }
-        }
-        let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
-        still.append(&mut undecided);
-        still.truncate(UNDECIDED);
-        *undecided = still;
+            verdict
+        });
     }
 
     /// The pod of a finding that passed and would not have, had the kernel known that the pod is to be blocked. What

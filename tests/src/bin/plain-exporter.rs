@@ -11,7 +11,7 @@
 //! ```
 //!
 //! An exporter says of each export `NUMBER accepted`, or `NUMBER connect ERROR`, or `NUMBER failed ERROR MICROSECONDS` (from
-//! before the write of the request to the error).
+//! before the write of the request to the error). `end` is the last line.
 
 use std::{
     env,
@@ -44,7 +44,7 @@ const ACCEPTED_H2C: &[u8] = b"\0\0\x08\x06\0\0\0\0\0accepted";
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
+    let outcome = match arguments.as_slice() {
         ["sink", file, certificates, addresses @ ..] => sink(file, Path::new(certificates), addresses),
         [protocol @ ("http1" | "h2c"), target, count, wait @ ..] => {
             let wait = wait.first().map_or(Ok(0), |wait| wait.parse())?;
@@ -54,7 +54,9 @@ fn main() -> Result<()> {
         ["forked", target] => forked(target.parse()?),
         ["hold", target] => hold(target.parse()?),
         _ => bail!("unknown arguments: {arguments:?}"),
-    }
+    };
+    println!("end");
+    outcome
 }
 
 fn export(protocol: &str, target: SocketAddr, count: u32, wait: Duration) -> Result<()> {
@@ -195,6 +197,7 @@ fn forked(target: SocketAddr) -> Result<()> {
                 Ok(()) => println!("child accepted"),
                 Err(error) => println!("child failed {} {}", name(&error), started.elapsed().as_micros()),
             }
+            std::process::exit(0);
         }
         ForkResult::Parent { child } => {
             nix::sys::wait::waitpid(child, None)?;

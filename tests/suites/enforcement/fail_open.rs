@@ -52,6 +52,20 @@ fn an_agent_that_stops_is_followed_by_a_free_passage() -> Result<()> {
 }
 
 #[test]
+fn programs_that_outlive_the_agent_block_nothing() -> Result<()> {
+    let plaintext = "{mode: block, deny_for: 0s}\n    pin_path: PIN_PATH";
+    let (mut scene, web) = Scene::new(plaintext, |node| node.pod("shop", "web"), |web| vec![web])?;
+    let target = scene.at(4318);
+    ensure!(once(web.place(), "http1", &target)?.is_ended(), "blocked at first");
+    scene.agent.process().signal(Signal::SIGKILL)?;
+    scene.agent.process().wait(PATIENCE)?;
+    // Dropped until the last sign of life is too old, then sent again by TCP.
+    ensure!(once(web.place(), "http1", &target)? == Export::Accepted, "the agent is dead");
+    ensure!(once(web.place(), "http1", &target)? == Export::Accepted, "and still is");
+    Ok(())
+}
+
+#[test]
 fn without_the_helper_nothing_is_blocked() -> Result<()> {
     let (mut scene, web) = scene()?;
     let target = scene.at(4318);

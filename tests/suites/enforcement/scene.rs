@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use spanwarden_tests::{
     agent::{Agent, Directory, Start},
+    bpffs::BpfFs,
     certificates,
     node::{Node, Pod, pod_list},
     process::{Place, Process},
@@ -33,6 +34,8 @@ pub(crate) struct Scene {
     pub(crate) collector: Pod,
     pub(crate) agent_pod: Pod,
     pub(crate) node: Node,
+    /// For `pin_path`.
+    _bpffs: BpfFs,
 }
 
 /// What one export came to, as `plain-exporter` tells it.
@@ -53,12 +56,13 @@ impl Export {
 }
 
 impl Scene {
-    /// Starts an agent with this `plaintext` (YAML in one line), with pods made by `make` of which it knows.
+    /// Starts an agent with this `plaintext` (YAML; further keys of `origin` may follow in lines of their own), with pods made by `make` of which it knows.
     pub(crate) fn new<P>(
         plaintext: &str,
         make: impl FnOnce(&Node) -> Result<P>,
         listed: impl Fn(&P) -> Vec<&Pod>,
     ) -> Result<(Self, P)> {
+        let bpffs = BpfFs::new()?;
         let node = Node::new()?;
         let (agent_pod, collector) = (node.pod("spanwarden", "agent")?, node.pod("elsewhere", "collector")?);
         let pods = make(&node)?;
@@ -69,12 +73,13 @@ impl Scene {
         let mut sink = Process::spawn("collector", command)?;
         sink.wait_for_line("ready", PATIENCE)?;
         let known = listed(&pods).into_iter().chain([&agent_pod, &collector]);
-        let agent = Start::new(config(&node, plaintext, collector.ipv4))
+        let plaintext = plaintext.replace("PIN_PATH", &bpffs.path().join("spanwarden").display().to_string());
+        let agent = Start::new(config(&node, &plaintext, collector.ipv4))
             .place(agent_pod.place())
             .file("pods.json", pod_list(known))
             .ready_at(HEALTH)
             .start()?;
-        let mut scene = Self { agent, _sink: sink, files, collector, agent_pod, node };
+        let mut scene = Self { agent, _sink: sink, files, collector, agent_pod, node, _bpffs: bpffs };
         scene.wait_active(true)?;
         Ok((scene, pods))
     }
@@ -190,7 +195,16 @@ pub(crate) fn start(place: &Place, arguments: &[&str]) -> Result<Process> {
 pub(crate) fn run(place: &Place, arguments: &[&str]) -> Result<Vec<String>> {
     let mut process = start(place, arguments)?;
     process.wait_success(PATIENCE)?;
-    Ok(process.output().lines().map(str::to_owned).collect())
+    // What it said last is on its way to us longer than it lives, on a busy machine.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut lines: Vec<String> = process.output().lines().map(str::to_owned).collect();
+        if lines.pop_if(|line| line == "end").is_some() {
+            return Ok(lines);
+        }
+        ensure!(Instant::now() < deadline, "the exporter did not say all: {lines:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Runs an exporter to its end; what its exports came to.

@@ -26,6 +26,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 use tracing::warn;
 
@@ -40,6 +41,9 @@ static REFUSED: LazyLock<metrics::Counters> = LazyLock::new(|| {
         &["cause"],
     )
 });
+
+/// Between two walks that findings cause: a sender must not make this program walk all the time.
+const RESPITE: Duration = Duration::from_millis(100);
 
 /// The kernel's maps of policies and denials; what is to be in them, and what is.
 pub(super) struct Policies {
@@ -65,6 +69,8 @@ struct State {
     denied: KernelMap<MapData, DenyKey, u64>,
     written: BTreeMap<u64, abi::Policy>,
     nodes: Vec<Node>,
+    /// When they were looked for.
+    walked: Instant,
     /// Absent when the kernel gives none; then only the slow walk finds what is new.
     events: Option<Arc<Inotify>>,
     /// Causes that were logged.
@@ -83,8 +89,15 @@ impl Policies {
         // An earlier agent's, where the maps outlive it.
         let left = policies.iter().flatten().map(|(id, Policy(policy))| (id, policy)).collect();
         let events = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map(Arc::new);
-        let mut state =
-            State { policies, denied, written: left, nodes: Vec::new(), events: None, said: Vec::new() };
+        let mut state = State {
+            policies,
+            denied,
+            written: left,
+            nodes: Vec::new(),
+            walked: Instant::now(),
+            events: None,
+            said: Vec::new(),
+        };
         match events {
             Ok(events) => state.events = Some(events),
             Err(errno) => state.refuse("watch", 1, &errno),
@@ -122,6 +135,7 @@ impl Policies {
             state.refuse("walk", 1, &"more directories than are looked at");
         }
         state.nodes = found.nodes;
+        state.walked = Instant::now();
         self.apply(&mut state);
     }
 
@@ -199,7 +213,10 @@ impl Policies {
     /// Whether the pod with this uid is to be blocked; then the kernel knows it from now on. For a pod of which it
     /// did not know in time.
     pub(super) fn verdict(&self, uid: &str) -> Verdict {
-        if !self.state().nodes.iter().any(|node| node.is_pod(uid)) {
+        let state = self.state();
+        let look = !state.nodes.iter().any(|node| node.is_pod(uid)) && state.walked.elapsed() >= RESPITE;
+        drop(state);
+        if look {
             self.rescan();
         }
         self.known(uid)

@@ -132,8 +132,9 @@ impl Reader {
             self.read += 1;
             let event = abi::finding(&item);
             if let Some(finding) = event.and_then(|event| self.context.finding(&event)) {
+                // First: a blocked connection's owner waits for its end.
+                then(finding.clone());
                 self.reporter.report(&finding);
-                then(finding);
             } else {
                 UNREADABLE.with_label_values(&["shape"]).inc();
             }

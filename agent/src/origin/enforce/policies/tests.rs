@@ -146,11 +146,13 @@ fn new_cgroups_and_new_knowledge_are_noticed() {
     // One whose plaintext is seen before its cgroup was.
     let second = tree.pod(2);
     pods.add(2, "shop");
+    std::thread::sleep(RESPITE);
     assert_eq!(policies.verdict(&uid(2)), Verdict::Blocked);
     assert_eq!(in_kernel(&policies).get(&second), Some(&(abi::MODE_BLOCK, false)));
     assert_eq!(policies.verdict(&uid(3)), Verdict::Unknown, "nobody");
     pods.add(4, "bank");
     tree.pod(4);
+    std::thread::sleep(RESPITE);
     assert_eq!(policies.verdict(&uid(4)), Verdict::Passes);
 }
 
