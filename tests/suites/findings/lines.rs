@@ -143,6 +143,38 @@ fn logged(running: &Running, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// TLS that the server closes before it has answered, then the same in the clear: one line that tells of both.
+#[test]
+fn a_fallback_tells_of_both_connections() -> Result<()> {
+    let node = Node::new()?;
+    let (agent, web) = (node.pod("spanwarden", "agent")?, node.pod("shop", "web")?);
+    let collector = node.pod("elsewhere", "collector")?;
+    let listed = vec![web.manifest(), collector.manifest(), agent.manifest()];
+    let running = Running::start(&node, agent.place(), &Setup { listed, ..Setup::default() })?;
+    let _sink = sink(collector.place(), at(collector.ipv4, 4318))?;
+    let to = at(collector.ipv4, 4318);
+    // A whole ClientHello record: header, handshake header, version, random, and what else it has.
+    let mut hello = b"\x16\x03\x01\x00\xf4\x01\x00\x00\xf0\x03\x03".to_vec();
+    hello.resize(5 + 0xf4, 0);
+    let first = send(web.place(), to, &hello, None)?;
+    let second = send(web.place(), to, &post("/v1/traces"), None)?;
+    let lines = running.lines(1)?;
+    let line = &lines[0];
+    ensure!(line["finding"] == "fallback" && line["local"] == second.local.as_str(), "{line:#}");
+    let failure = &line["tls_failure"];
+    ensure!(failure["local"] == first.local.as_str() && failure["pid"] == first.pid, "{line:#}");
+    ensure!(failure["destination"] == to.to_string() && failure["weak"] == false, "{line:#}");
+    let kind = failure["kind"].as_str().context("a kind")?;
+    ensure!(["closed", "reset", "no-answer"].contains(&kind), "{line:#}");
+    ensure!(failure["seconds_before"].as_f64().is_some_and(|seconds| seconds < 60.0), "{line:#}");
+    let metrics = running.reconcile()?;
+    let counted = metrics.iter().any(|(name, count)| {
+        name.starts_with("spanwarden_plaintext_findings{finding=\"fallback\"") && *count == 1
+    });
+    ensure!(counted, "{metrics:#?}");
+    Ok(())
+}
+
 /// Connections to one destination count up, and `since` stays; a mode of `warn` is a warning.
 #[test]
 fn since_when_and_how_often() -> Result<()> {

@@ -12,7 +12,7 @@ use spanwarden_ebpf::abi as kernel;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
@@ -37,7 +37,7 @@ impl Context {
         let flag = |bit: u32| event.flags & bit != 0;
         let origin = self.resolver.kernel(&event.origin, local);
         let told = place(event.place)?;
-        let place = self.refined(told, destination, event.origin.netns_cookie, &origin);
+        let place = self.refined(told, remote.port(), event.origin.netns_cookie, &origin);
         let mode = if place == told { mode(event.mode)? } else { self.mode(place, &origin) };
         Some(Finding {
             time: wall_clock(event.boot_ns),
@@ -63,15 +63,19 @@ impl Context {
     }
 
     /// What the kernel says, but for loopback: there it does not know whose namespace that is.
-    fn refined(&self, told: Place, destination: SocketAddr, netns_cookie: u64, origin: &Origin) -> Place {
-        if self.is_agent(destination, netns_cookie) {
+    fn refined(&self, told: Place, port: u16, netns_cookie: u64, origin: &Origin) -> Place {
+        if told != Place::Pod {
+            return told;
+        }
+        let our_namespace = self.netns_cookie != 0 && self.netns_cookie == netns_cookie;
+        if our_namespace && (self.ports.is_empty() || self.ports.contains(&port)) {
             return Place::Agent;
         }
         let on_host = match &origin.pod {
             Some(pod) => pod.host_network,
             None => origin.pod_uid.is_none() && origin.container_id.is_none(),
         };
-        if told == Place::Pod && on_host { Place::Node } else { told }
+        if on_host { Place::Node } else { told }
     }
 
     /// The Service that was asked for, or else the pod that answers.
@@ -89,17 +93,6 @@ impl Context {
             _ => PlaintextMode::Observe,
         };
         mode.min(PlaintextMode::Warn)
-    }
-
-    /// As the kernel side decides it, and for loopback too.
-    fn is_agent(&self, destination: SocketAddr, netns_cookie: u64) -> bool {
-        let ip = destination.ip();
-        let ours = if ip.is_loopback() || ip.is_unspecified() {
-            self.netns_cookie != 0 && self.netns_cookie == netns_cookie
-        } else {
-            self.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&ip)
-        };
-        ours && (self.ports.is_empty() || self.ports.contains(&destination.port()))
     }
 }
 

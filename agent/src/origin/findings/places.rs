@@ -2,7 +2,7 @@
 
 use crate::origin::loader::{OriginError, chain, own};
 use aya::maps::{LpmTrie, MapData, MapError, lpm_trie::Key};
-use spanwarden_ebpf::abi::{NETWORKS, PLACE_CLUSTER, PLACE_NODE};
+use spanwarden_ebpf::abi::{NETWORKS, PLACE_CLUSTER, PLACE_NODE, PLACE_OUTSIDE};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -29,6 +29,8 @@ pub(in crate::origin) fn table(node: &BTreeSet<IpAddr>, cluster: &[(IpAddr, u8)]
     let cluster = if cluster.is_empty() { &PRIVATE[..] } else { cluster };
     let mut places: Places =
         cluster.iter().map(|&(address, bits)| (key(address, bits), PLACE_CLUSTER)).collect();
+    // A wide IPv6 network (`::/0`) would hold all of IPv4 too, which is a part of it in the map.
+    places.entry(key(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)).or_insert(PLACE_OUTSIDE);
     // Loopback is decided by the kernel; a link-local address may be anybody's on another link.
     let unicast = node.iter().filter(|ip| match ip {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
@@ -96,7 +98,7 @@ mod tests {
         for (address, place) in [
             ("10.96.0.1", Some(PLACE_CLUSTER)),
             ("172.31.255.255", Some(PLACE_CLUSTER)),
-            ("172.32.0.0", None),
+            ("172.32.0.0", Some(PLACE_OUTSIDE)),
             ("100.127.0.1", Some(PLACE_CLUSTER)),
             ("169.254.169.254", Some(PLACE_CLUSTER)),
             ("192.168.1.10", Some(PLACE_NODE)),
@@ -105,7 +107,7 @@ mod tests {
             ("2001:db8::11", None),
             ("fd00::7", Some(PLACE_CLUSTER)),
             ("fe80::1", Some(PLACE_CLUSTER)),
-            ("8.8.8.8", None),
+            ("8.8.8.8", Some(PLACE_OUTSIDE)),
         ] {
             assert_eq!(lookup(&places, address), place, "{address}");
         }
@@ -117,6 +119,12 @@ mod tests {
             ("192.168.1.10", Some(PLACE_NODE)),
         ] {
             assert_eq!(lookup(&own, address), place, "{address}");
+        }
+        let six = table(&BTreeSet::new(), &[("::".parse().unwrap(), 0), ("10.0.0.0".parse().unwrap(), 8)]);
+        for (address, place) in
+            [("2001:db8::11", PLACE_CLUSTER), ("8.8.8.8", PLACE_OUTSIDE), ("10.1.2.3", PLACE_CLUSTER)]
+        {
+            assert_eq!(lookup(&six, address), Some(place), "{address}");
         }
     }
 
