@@ -239,7 +239,7 @@ fn http2_as_another_implementation_writes_it() {
 fn every_path_in_every_representation() {
     for (path, signal) in GRPC_PATHS.into_iter().chain(HTTP_PATHS) {
         for huffman in [false, true] {
-            for kind in [0x44_u8, 0x04, 0x14, 0x45, 0x05, 0x15] {
+            for kind in [0x44_u8, 0x04, 0x14, 0x45, 0x05, 0x15, 0x40, 0x00, 0x10] {
                 for behind in [false, true] {
                     let request = Request { huffman, kind, behind, ..Request::new(path) };
                     let bytes = [PREFACE, &SETTINGS, &request.bytes(1)].concat();

@@ -53,14 +53,20 @@ const INDEX: u32 = 1;
 const LENGTH: u32 = 2;
 /// The rest of a length.
 const LENGTH_MORE: u32 = 3;
+/// Bytes of a name that may be `:path`. gRPC's C-core writes it out instead of its index.
+const NAME: u32 = 4;
 /// Bytes of a string that does not matter.
-const SKIP: u32 = 4;
+const SKIP: u32 = 5;
 /// The field's value is the path.
-const AT_PATH: u32 = 5;
+const AT_PATH: u32 = 6;
 /// The path is `/` or `/index.html`, from the static table.
-const AT_ROOT: u32 = 6;
+const AT_ROOT: u32 = 7;
 /// An integer is too long.
-const BROKEN: u32 = 7;
+const BROKEN: u32 = 8;
+
+/// `:path`, and the same in Huffman code (RFC 7541 appendix B).
+const PATH_NAME: u64 = u64::from_be_bytes(*b"\0\0\0:path");
+const PATH_NAME_HUFFMAN: u64 = 0xb958_d33f;
 
 /// The static table's two entries with the name `:path` (RFC 7541 appendix A).
 #[inline(always)]
@@ -292,6 +298,8 @@ impl Classifier {
             } else {
                 self.string();
             }
+        } else if self.field == NAME {
+            self.name(byte);
         } else {
             self.value += (byte & 0x7f) << (self.shift & 31);
             self.shift += 7;
@@ -338,12 +346,31 @@ impl Classifier {
         self.field = LENGTH;
     }
 
+    /// A byte of a name that is as long as `:path`. The window is free while a block is read.
+    #[inline(always)]
+    fn name(&mut self, byte: u32) {
+        self.window[2] = self.window[2] << 8 | u64::from(byte);
+        self.value -= 1;
+        if self.value == 0 {
+            if self.window[2] == PATH_NAME || self.window[2] == PATH_NAME_HUFFMAN {
+                self.mode |= IS_PATH;
+            }
+            self.field = LENGTH;
+        }
+    }
+
     /// A string's length is known.
     #[inline(always)]
     fn string(&mut self) {
         if self.mode & IS_NAME != 0 {
             self.mode &= !IS_NAME;
             self.then = LENGTH;
+            let wanted = if self.mode & HUFFMAN != 0 { 4 } else { 5 };
+            if self.value == wanted {
+                self.window[2] = 0;
+                self.field = NAME;
+                return;
+            }
         } else if self.mode & IS_PATH != 0 {
             self.field = if self.value == 0 { AT_ROOT } else { AT_PATH };
             return;

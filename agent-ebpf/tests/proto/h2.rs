@@ -24,7 +24,7 @@ pub(crate) fn data(stream: u32, payload: &[u8]) -> Vec<u8> {
 pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) huffman: bool,
-    /// First byte of the path's representation.
+    /// First byte of the path's representation; without an index the name is written out, as gRPC's C-core does.
     pub(crate) kind: u8,
     /// The path comes behind literal headers.
     pub(crate) behind: bool,
@@ -57,10 +57,19 @@ impl Request {
             block.extend(b"\x40");
             string(&mut block, b"x-some-name", false);
             string(&mut block, &[b'v'; 200], false);
+            // Names as long as `:path`, as they are and in Huffman code.
+            for (name, huffman) in [(b"x-abc", false), (b"x-abc", true), (b"xpath", false)] {
+                block.push(0x00);
+                string(&mut block, name, huffman);
+                string(&mut block, b"/v1/traces", huffman);
+            }
             block.extend(b"\x0f\x2b");
             string(&mut block, b"", false);
         }
         block.push(self.kind);
+        if matches!(self.kind, 0x40 | 0x00 | 0x10) {
+            string(&mut block, b":path", self.huffman);
+        }
         string(&mut block, self.path.as_bytes(), self.huffman);
         block.push(0x5f);
         string(&mut block, b"application/grpc", false);

@@ -36,7 +36,7 @@ prop_compose! {
             1 => (0..4_usize).prop_map(|n| (HTTP_PATHS[n].0.to_owned(), Some(HTTP_PATHS[n].1))),
         ],
         huffman in any::<bool>(),
-        kind in prop_oneof![Just(0x44_u8), Just(0x04), Just(0x14)],
+        kind in prop_oneof![Just(0x44_u8), Just(0x04), Just(0x14), Just(0x40), Just(0x00), Just(0x10)],
         behind in any::<bool>(),
         padded in proptest::option::of(any::<u8>()),
         priority in any::<bool>(),
