@@ -50,7 +50,19 @@ impl Block {
 
     /// `:method: POST`, `:scheme: http`.
     pub fn start() -> Self {
-        Self(vec![0x83, 0x86])
+        Self::empty().posts()
+    }
+
+    /// Nothing yet.
+    pub fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// With `:method: POST` and `:scheme: http`.
+    #[must_use]
+    pub fn posts(mut self) -> Self {
+        self.0.extend([0x83, 0x86]);
+        self
     }
 
     /// A POST whose path is an entry of the table of fields that were sent before (RFC 7541 section 2.3.2).

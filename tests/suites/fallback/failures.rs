@@ -45,7 +45,12 @@ const fn failure(
 }
 
 /// Runs all failures with `client`, leaving out what it can't be told to do.
-fn with(client: &Client, can: impl Fn(&Failure, &str) -> bool) -> Result<()> {
+/// `kind` says what the failure is called of this client.
+fn with(
+    client: &Client,
+    can: impl Fn(&Failure, &str) -> bool,
+    kind: impl Fn(&Failure, &str) -> &'static str,
+) -> Result<()> {
     let first = 5_000;
     let mut ports = Vec::new();
     let mut rows = Vec::new();
@@ -70,32 +75,45 @@ fn with(client: &Client, can: impl Fn(&Failure, &str) -> bool) -> Result<()> {
         .collect();
     let (pid, said) = world.run(client, &cases)?;
     let outcomes = outcomes(&said);
-    for (case, (failure, ..)) in cases.iter().zip(&rows) {
+    for (case, (failure, protocol, _)) in cases.iter().zip(&rows) {
         let ended = outcomes.get(&case.name).map(Vec::as_slice).unwrap_or_default();
         let right = matches!(ended, [tls, plain] if tls.contains(" failed") && plain == "plain ok");
         ensure!(right, "{}: {ended:?}\n{said}", case.name);
         let sender = world.sender.clone();
-        world.expect(case, &sender, pid, &[Verdict::Fallback(failure.kind, false)])?;
+        world.expect(case, &sender, pid, &[Verdict::Fallback(kind(failure, protocol), false)])?;
     }
     world.check()
 }
 
+fn as_listed(failure: &Failure, _: &str) -> &'static str {
+    failure.kind
+}
+
 #[test]
 fn rustls_with_hyper() -> Result<()> {
-    with(&rust(), |_, _| true)
+    with(&rust(), |_, _| true, as_listed)
 }
 
 /// OpenSSL by `requests`, and `BoringSSL` in gRPC's C-core.
 #[test]
 fn the_sdk_for_python() -> Result<()> {
     // gRPC's Python interface has no versions of TLS.
-    with(&clients::python()?, |failure, protocol| {
-        protocol == "http" || !failure.steps[0].starts_with("tls12")
+    let can =
+        |failure: &Failure, protocol: &str| protocol == "http" || !failure.steps[0].starts_with("tls12");
+    with(&clients::python()?, can, |failure, protocol| {
+        // OpenSSL has no key to send with before it has accepted the certificate: its alert is in the clear.
+        if failure.name == "unknown-authority-tls13" && protocol == "http" {
+            "alert-sent"
+        } else {
+            failure.kind
+        }
     })
 }
 
 /// crypto/tls.
 #[test]
 fn the_sdk_for_go() -> Result<()> {
-    with(&clients::go()?, |_, _| true)
+    // net/http goes on waiting for the silent server when its request is given up, for ten seconds: when plaintext
+    // follows, no end of that connection was seen yet.
+    with(&clients::go()?, |failure, protocol| (failure.name, protocol) != ("silent", "http"), as_listed)
 }

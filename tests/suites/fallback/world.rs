@@ -4,7 +4,8 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{IpAddr, SocketAddr},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -111,7 +112,13 @@ impl World {
 
     /// Notes what must be found of `case`, which process `pid` of `pod` has run: of each connection in the clear.
     pub(crate) fn expect(&mut self, case: &Case, pod: &Pod, pid: u32, verdicts: &[Verdict]) -> Result<()> {
-        let plain = self.peers(case.target, pod, "plain")?;
+        // What a collector has said may still be on its way here.
+        let deadline = Instant::now() + PATIENCE;
+        let mut plain = self.peers(case.target, pod, "plain")?;
+        while plain.len() < verdicts.len() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+            plain = self.peers(case.target, pod, "plain")?;
+        }
         let tls = self.peers(case.target, pod, "tls")?;
         ensure!(
             plain.len() == verdicts.len(),
