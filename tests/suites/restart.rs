@@ -4,6 +4,7 @@
 mod restart {
     pub(crate) mod killed;
     pub(crate) mod refused;
+    pub(crate) mod unpinned;
     pub(crate) mod upgrade;
     pub(crate) mod world;
 }

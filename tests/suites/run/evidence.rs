@@ -84,7 +84,7 @@ fn is_closed(agent: &Agent, place: &Place) -> Result<()> {
 fn detached_programs_close_the_gate() -> Result<()> {
     let node = Node::new()?;
     let (agent, place, watched) = start(&node)?;
-    assert_eq!(links::detach_all(&watched)?, 4, "egress, established, connect for IPv4 and IPv6");
+    assert_eq!(links::detach_all(&watched)?, 5, "ingress, egress, established, connect for IPv4 and IPv6");
     is_closed(&agent, &place)?;
     let (status, log) = agent.stop()?;
     assert!(status.success(), "{log}");

@@ -16,18 +16,16 @@ pub(super) struct Hook {
     pub(super) name: &'static str,
     /// `enum bpf_attach_type` (linux/bpf.h).
     pub(super) attach_type: u32,
-    /// Whether an object without it is not ours.
-    required: bool,
 }
 
 /// In the order in which a connection meets them backwards, so that whatever an early program leaves is already
 /// expected by the later ones.
 pub(super) const HOOKS: [Hook; 5] = [
-    Hook { name: "plaintext_ingress", attach_type: 0, required: false },
-    Hook { name: "plaintext_egress", attach_type: 1, required: true },
-    Hook { name: "origin_established", attach_type: 3, required: true },
-    Hook { name: "origin_connect4", attach_type: 10, required: true },
-    Hook { name: "origin_connect6", attach_type: 11, required: true },
+    Hook { name: "plaintext_ingress", attach_type: 0 },
+    Hook { name: "plaintext_egress", attach_type: 1 },
+    Hook { name: "origin_established", attach_type: 3 },
+    Hook { name: "origin_connect4", attach_type: 10 },
+    Hook { name: "origin_connect6", attach_type: 11 },
 ];
 
 /// A program in the kernel, attached or not.
@@ -48,15 +46,8 @@ impl Loaded {
 
 /// Has every program of the object checked by the verifier, and loads it. Nothing is attached.
 pub(super) fn load(bpf: &mut Ebpf) -> Result<Vec<Loaded>, OriginError> {
-    let mut loaded = Vec::with_capacity(HOOKS.len());
-    for hook in HOOKS {
-        match bpf.program_mut(hook.name) {
-            Some(program) => loaded.push(load_one(hook, program)?),
-            None if hook.required => return Err(OriginError::Object(hook.name)),
-            None => {}
-        }
-    }
-    Ok(loaded)
+    let load = |hook: Hook| load_one(hook, bpf.program_mut(hook.name).ok_or(OriginError::Object(hook.name))?);
+    HOOKS.into_iter().map(load).collect()
 }
 
 fn load_one(hook: Hook, program: &mut Program) -> Result<Loaded, OriginError> {
