@@ -8,6 +8,7 @@
 //! plain-exporter tls       TARGET CERTIFICATES            one over TLS
 //! plain-exporter forked    TARGET                         connects; a forked child exports over the socket
 //! plain-exporter hold      TARGET                         exports, and says how the connection ends
+//! plain-exporter older     TARGET                         connects, and exports when a line is read
 //! ```
 //!
 //! An exporter says of each export `NUMBER accepted`, or `NUMBER connect ERROR`, or `NUMBER failed ERROR MICROSECONDS` (from
@@ -53,6 +54,7 @@ fn main() -> Result<()> {
         ["tls", target, certificates] => tls(target.parse()?, Path::new(certificates)),
         ["forked", target] => forked(target.parse()?),
         ["hold", target] => hold(target.parse()?),
+        ["older", target] => older(target.parse()?),
         _ => bail!("unknown arguments: {arguments:?}"),
     };
     println!("end");
@@ -206,6 +208,18 @@ fn forked(target: SocketAddr) -> Result<()> {
                 Err(error) => println!("parent failed {}", name(&error)),
             }
         }
+    }
+    Ok(())
+}
+
+fn older(target: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    prepare(&stream)?;
+    println!("connected");
+    io::stdin().read_line(&mut String::new())?;
+    match over_http1(&mut stream) {
+        Ok(()) => println!("accepted"),
+        Err(error) => println!("failed {}", name(&error)),
     }
     Ok(())
 }

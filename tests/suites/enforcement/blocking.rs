@@ -62,7 +62,15 @@ fn nothing_of_a_span_arrives() -> Result<()> {
             ensure!(outcome.is_ended(), "{protocol} to {port}: {outcome:?}\n{}", scene.agent.logs());
         }
     }
-    scene.nothing_arrived()
+    scene.nothing_arrived()?;
+    for finding in scene.findings(20)? {
+        let told = (&finding["blocked"], &finding["mode"], &finding["pod_uid"], &finding["where"]);
+        ensure!(
+            told == (&true.into(), &"block".into(), &web.uid.as_str().into(), &"cluster".into()),
+            "{finding:#}"
+        );
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! How a blocked connection ends for the application.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 
-use super::scene::{Export, Scene, export, once, run};
+use super::scene::{COLLECTOR, Export, PATIENCE, Scene, export, once, run, start};
 
 const TRIES: usize = 60;
 
@@ -44,5 +47,46 @@ fn connections_of_every_family_and_shared_ones_are_ended() -> Result<()> {
     said("child failed E")?;
     said("parent failed E")?;
     scene.wait_metric("spanwarden_plaintext_destroyed{result=\"destroyed\"}", |count| count == Some(4))?;
+    scene.nothing_arrived()
+}
+
+#[test]
+fn connections_through_services_are_ended_whatever_their_packets_say() -> Result<()> {
+    let services = [
+        (Ipv4Addr::new(10, 96, 0, 20), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 20), false),
+        (Ipv4Addr::new(10, 96, 0, 21), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 21), true),
+    ];
+    let make = |node: &spanwarden_tests::node::Node| {
+        Ok([node.pod("shop", "web")?, node.host_network_pod("shop", "on-host")?])
+    };
+    let (scene, pods) = Scene::new("{mode: block, deny_for: 0s}", make, |pods| pods.iter().collect())?;
+    for (v4, v6, masquerade) in services {
+        scene.node.service(v4, v6, &scene.collector, masquerade)?;
+        for pod in &pods {
+            for address in [v4.into(), v6.into()] {
+                // In the host's namespace the packets that the programs see are translated, source and destination.
+                let target = SocketAddr::new(address, 4318).to_string();
+                let outcome = once(pod.place(), "http1", &target)?;
+                ensure!(outcome.is_ended(), "{} to {target}: {outcome:?}\n{}", pod.name, scene.agent.logs());
+            }
+        }
+    }
+    scene.wait_metric("spanwarden_plaintext_destroyed{result=\"destroyed\"}", |count| count == Some(8))?;
+    scene.nothing_arrived()
+}
+
+#[test]
+fn a_connection_that_is_older_than_the_agent_is_ended_too() -> Result<()> {
+    let make = |node: &spanwarden_tests::node::Node| {
+        let web = node.pod("shop", "web")?;
+        let mut exporter = start(web.place(), &["older", COLLECTOR])?;
+        exporter.wait_for_line("connected", PATIENCE)?;
+        Ok((web, exporter))
+    };
+    let (scene, (_web, mut exporter)) =
+        Scene::new("{mode: block, deny_for: 0s}", make, |(web, _)| vec![web])?;
+    exporter.say("go")?;
+    let ended = exporter.wait_for_line("failed E", PATIENCE)?;
+    ensure!(ended == "failed ECONNABORTED", "{ended}\n{}", scene.agent.logs());
     scene.nothing_arrived()
 }

@@ -20,6 +20,8 @@ pub(crate) const EXPORTER: &str = env!("CARGO_BIN_EXE_plain-exporter");
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// In every export of `plain-exporter`.
 pub(crate) const CANARY: &str = "canary-4c1f0e5b-of-a-span";
+/// The collector, which is the second pod of its node.
+pub(crate) const COLLECTOR: &str = "10.244.1.3:4318";
 /// Where the collector listens.
 pub(crate) const PORTS: [u16; 3] = [4317, 4318, 4319];
 
@@ -56,7 +58,8 @@ impl Export {
 }
 
 impl Scene {
-    /// Starts an agent with this `plaintext` (YAML; further keys of `origin` may follow in lines of their own), with pods made by `make` of which it knows.
+    /// Starts an agent with this `plaintext` (YAML; further keys of `origin` may follow in lines of their own), with pods made by `make`, when the
+    /// collector runs already, of which it knows those in `listed`.
     pub(crate) fn new<P>(
         plaintext: &str,
         make: impl FnOnce(&Node) -> Result<P>,
@@ -65,13 +68,13 @@ impl Scene {
         let bpffs = BpfFs::new()?;
         let node = Node::new()?;
         let (agent_pod, collector) = (node.pod("spanwarden", "agent")?, node.pod("elsewhere", "collector")?);
-        let pods = make(&node)?;
         let files = certificates::gateway()?;
         let mut command = collector.command(EXPORTER)?;
         command.arg("sink").arg(files.path().join("received")).arg(files.path());
         command.args(PORTS.map(|port| format!("[::]:{port}")));
         let mut sink = Process::spawn("collector", command)?;
         sink.wait_for_line("ready", PATIENCE)?;
+        let pods = make(&node)?;
         let known = listed(&pods).into_iter().chain([&agent_pod, &collector]);
         let plaintext = plaintext.replace("PIN_PATH", &bpffs.path().join("spanwarden").display().to_string());
         let agent = Start::new(config(&node, &plaintext, collector.ipv4))
@@ -128,6 +131,22 @@ impl Scene {
         ensure!(!text.contains("canary") && !text.contains("/v1/traces"), "this arrived: {text}");
         ensure!(!text.contains("TraceService"), "this arrived: {text}");
         Ok(())
+    }
+
+    /// The lines of the file of findings, when there are as many.
+    pub(crate) fn findings(&self, count: usize) -> Result<Vec<serde_json::Value>> {
+        let path = self.agent.directory().join("findings.jsonl");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            // The last line may be under way.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            if whole.lines().count() >= count {
+                return whole.lines().map(|line| Ok(serde_json::from_str(line)?)).collect();
+            }
+            ensure!(Instant::now() < deadline, "{} of {count} findings\n{text}", text.lines().count());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Rewrites the file of pods.
