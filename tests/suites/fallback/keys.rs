@@ -1,6 +1,6 @@
 //! What belongs together: the same pod's processes and the same destination, within the window.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use spanwarden_tests::process::Place;
@@ -16,6 +16,10 @@ fn case(name: &str, target: SocketAddr, steps: &'static [&'static str]) -> Case 
 
 /// Name, servers, steps, how they end, what is found of each connection in the clear.
 type Row = (&'static str, &'static str, &'static [&'static str], &'static [bool], &'static [Verdict]);
+
+/// A Service in front of the receiver.
+const CLUSTER_IP: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(10, 96, 0, 7), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 7));
 
 const CLOSED: Verdict = Verdict::Fallback("closed", false);
 
@@ -69,7 +73,7 @@ fn one_destination() -> Result<()> {
 
 #[test]
 fn one_sender_and_one_destination() -> Result<()> {
-    let ports: Vec<String> = (5_000..5_008).map(|port| format!("{port}=close")).collect();
+    let ports: Vec<String> = (5_000..5_010).map(|port| format!("{port}=close")).collect();
     let mut world = World::new("{mode: observe, fallback_window: 1m}", &ports)?;
     let web = world.sender.clone();
     // The sender's network, another pod's cgroup.
@@ -105,6 +109,24 @@ fn one_sender_and_one_destination() -> Result<()> {
         let target = world.at(plain_port);
         let (pid, case) = plain_to(&world, place, name, target)?;
         world.expect(&case, pod, pid, &[Verdict::Plaintext]).context(name)?;
+    }
+
+    // IPv6, an IPv4 address in both notations, a Service.
+    world.node.service(CLUSTER_IP.0, CLUSTER_IP.1, &world.receiver, false)?;
+    for (name, port, tried, used) in [
+        ("IPv6", 5_000, world.receiver.ipv6.into(), world.receiver.ipv6.into()),
+        (
+            "IPv4-mapped, then IPv4",
+            5_007,
+            world.receiver.ipv4.to_ipv6_mapped().into(),
+            IpAddr::V4(world.receiver.ipv4),
+        ),
+        ("a Service", 5_008, CLUSTER_IP.0.into(), CLUSTER_IP.0.into()),
+        ("a Service over IPv6", 5_009, CLUSTER_IP.1.into(), CLUSTER_IP.1.into()),
+    ] {
+        tls_to(&world, elsewhere.place(), SocketAddr::new(tried, port))?;
+        let (pid, case) = plain_to(&world, elsewhere.place(), name, SocketAddr::new(used, port))?;
+        world.expect(&case, &elsewhere, pid, &[CLOSED]).context(name)?;
     }
 
     // Another address, the same port: the weaker key.

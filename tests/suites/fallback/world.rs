@@ -14,7 +14,7 @@ use spanwarden_tests::{
     agent::Directory,
     certificates,
     clients::Client,
-    detector::{Detector, Expected, compare},
+    detector::{Detector, Expected, canonical, compare},
     node::{Node, Pod},
     process::{Place, Process},
 };
@@ -143,7 +143,7 @@ impl World {
                     match tls.last() {
                         Some(last) if !weak => expected
                             .with("/tls_failure/local", last.to_string())
-                            .with("/tls_failure/destination", case.target.to_string()),
+                            .with("/tls_failure/destination", canonical(case.target).to_string()),
                         _ => expected,
                     }
                 }
@@ -161,12 +161,13 @@ impl World {
 
     /// The addresses of `pod` from which connections of this kind have come to `target`.
     fn peers(&self, target: SocketAddr, pod: &Pod, kind: &str) -> Result<Vec<SocketAddr>> {
-        let number = usize::from(target.ip() != self.receiver.ipv4);
+        let number = usize::from(target.ip() == self.other.ipv4);
         let start = format!("{} {kind} ", target.port());
         let said = self.collectors[number].output();
         let peers = said.lines().filter_map(|line| line.strip_prefix(&start));
         let peers: Vec<SocketAddr> = peers.map(|peer| Ok(peer.parse()?)).collect::<Result<_>>()?;
-        Ok(peers.into_iter().filter(|peer| peer.ip() == pod.ipv4).collect())
+        let own = |peer: &SocketAddr| peer.ip() == pod.ipv4 || peer.ip() == pod.ipv6;
+        Ok(peers.into_iter().filter(own).collect())
     }
 }
 

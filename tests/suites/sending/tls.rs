@@ -1,6 +1,6 @@
 //! Real exports over TLS, by the libraries that SDKs use, however the network cuts their records: nothing is found.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,7 +9,9 @@ use spanwarden_tests::{
     certificates,
     clients::{self, Client},
     detector::Expected,
+    payload::{self, Signal, http1},
     process::Process,
+    requirements,
 };
 
 use super::world::{CLIENT, PATIENCE, World};
@@ -96,18 +98,20 @@ fn nothing_of_python() -> Result<()> {
     nothing_of(&clients::python()?, &["tls12", "tls13"])
 }
 
+fn openssl() -> Result<PathBuf> {
+    requirements::find_program("openssl")
+        .context("the program `openssl` is missing: install it (Debian: apt-get install openssl)")
+}
+
 /// The program `openssl`, writing an export of HTTP/1 into the connection.
 #[test]
 fn nothing_of_openssl() -> Result<()> {
     let mut tls = Tls::new()?;
     let export = tls.certificates.path().join("export");
-    let body = spanwarden_tests::payload::message(50_000);
-    fs::write(
-        &export,
-        spanwarden_tests::payload::http1::export(spanwarden_tests::payload::Signal::Traces, &body),
-    )?;
+    let body = payload::message(50_000);
+    fs::write(&export, http1::export(Signal::Traces, &body))?;
     for version in ["-tls1_2", "-tls1_3"] {
-        let mut command: Command = tls.world.sender.place().command("openssl")?;
+        let mut command: Command = tls.world.sender.place().command(openssl()?)?;
         command.args(["s_client", "-quiet", "-ign_eof", "-verify_return_error", version, "-CAfile"]);
         command.arg(tls.certificates.path().join("ca.crt"));
         command.args(["-connect", &tls.world.at(PORTS[1]).to_string()]);
@@ -115,6 +119,50 @@ fn nothing_of_openssl() -> Result<()> {
         client.feed(&fs::read(&export)?)?;
         client.wait_for_line("HTTP/1.1 200", PATIENCE).context("an answer to openssl")?;
     }
+    tls.world.check()
+}
+
+/// TLS 1.3 with data in the first flight, before the server has said a word.
+#[test]
+fn nothing_of_early_data() -> Result<()> {
+    let mut tls = Tls::new()?;
+    let file = |name: &str| tls.certificates.path().join(name).display().to_string();
+    let (export, session) = (file("export"), file("session"));
+    let body = payload::message(1_000);
+    fs::write(&export, http1::export(Signal::Traces, &body))?;
+    let mut server: Command = tls.world.receiver.place().command(openssl()?)?;
+    let (certificate, key) = (file("tls.crt"), file("tls.key"));
+    server.args([
+        "s_server",
+        "-accept",
+        "9443",
+        "-cert",
+        &certificate,
+        "-key",
+        &key,
+        "-tls1_3",
+        "-early_data",
+    ]);
+    let mut server = Process::spawn("openssl s_server", server)?;
+    server.wait_for_line("ACCEPT", PATIENCE)?;
+    let target = tls.world.at(9_443).to_string();
+    let client = |options: &[&str]| -> Result<Process> {
+        let mut command: Command = tls.world.sender.place().command(openssl()?)?;
+        command.args(["s_client", "-connect", &target, "-tls1_3"]).args(options);
+        Process::spawn("openssl s_client", command)
+    };
+    let mut first = client(&["-sess_out", &session])?;
+    // It is written when the server's ticket comes.
+    first.wait_until("a session", PATIENCE, |_| {
+        Ok(fs::metadata(&session).is_ok_and(|file| file.len() > 0).then_some(()))
+    })?;
+    // The command that ends it.
+    first.say("Q")?;
+    first.wait(PATIENCE)?;
+    let mut second = client(&["-sess_in", &session, "-early_data", &export])?;
+    second.wait_for_line("Early data was accepted", PATIENCE)?;
+    second.say("Q")?;
+    second.wait(PATIENCE)?;
     tls.world.check()
 }
 
