@@ -6,6 +6,7 @@ mod server;
 mod kernel_side {
     pub(crate) mod deny;
     pub(crate) mod flood;
+    pub(crate) mod memory;
     pub(crate) mod policy;
     pub(crate) mod programs;
 }

@@ -5,6 +5,13 @@
 //! kernel-client await TARGET PAYLOAD         the same once there is a line on standard input
 //! kernel-client probe TARGET PAYLOAD MILLIS  the same, and whether the peer answered: `answered`, `silent`, `lost`
 //! kernel-client flood TARGET PAYLOAD COUNT   so many, one after the other, each reset at once: `flooded COUNT`
+//! kernel-client churn PORT COUNT             a `ClientHello` and a reset, to so many loopback addresses: `churned COUNT`
+//! kernel-client again FIRST PAYLOAD SECOND PAYLOAD   two connections of one socket, one after the other: `sent`
+//! kernel-client claim SOURCE TARGET POD ID   one connection, reset when standard input ends: `held`
+//! kernel-client heir  fork|pidfd CGROUP TARGET POD ID   connects; a process in CGROUP says who it is: `said`
+//! kernel-client as-pid PID                   a process with this id until standard input ends
+//! kernel-client raw   LOCAL TARGET LINE      a handshake and LINE by raw packets: `shaken`
+//! kernel-client relay LOCAL:PORT TARGET LINE the same with the numbers of a handshake that comes to PORT: `relayed`
 //! kernel-client sink  ADDRESS                accepts, reads to the end, says `got BYTES` of each connection
 //! kernel-client hole  ADDRESS                accepts and closes
 //! kernel-client echo  ADDRESS                accepts, answers the first bytes with one line, reads to the end
@@ -13,13 +20,18 @@
 use std::{
     env,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use spanwarden_tests::payload;
+
+#[path = "kernel-client/raw.rs"]
+mod raw;
+#[path = "kernel-client/tricks.rs"]
+mod tricks;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Peers of a flood must not be what limits it.
@@ -38,6 +50,15 @@ fn main() -> Result<()> {
             probe(target.parse()?, &bytes(payload)?, Duration::from_millis(millis.parse()?))?
         }
         ["flood", target, payload, count] => flood(target.parse()?, &bytes(payload)?, count.parse()?)?,
+        ["churn", port, count] => churn(port.parse()?, &bytes("tls")?, count.parse()?)?,
+        ["again", first, one, second, two] => {
+            tricks::again(first.parse()?, &bytes(one)?, second.parse()?, &bytes(two)?)?
+        }
+        ["claim", source, target, pod, id] => tricks::claim(source.parse()?, target.parse()?, pod, id)?,
+        ["heir", how, cgroup, target, pod, id] => tricks::heir(how, cgroup, target.parse()?, pod, id)?,
+        ["as-pid", pid] => return tricks::as_pid(pid.parse()?),
+        ["raw", local, target, line] => raw::shake(local.parse()?, target.parse()?, line)?,
+        ["relay", local, target, line] => raw::relay(local.parse()?, target.parse()?, line)?,
         ["sink", address] => return serve(address.parse()?, sink),
         ["hole", address] => return serve(address.parse()?, drop),
         ["echo", address] => return serve(address.parse()?, echo),
@@ -101,6 +122,17 @@ fn flood(target: SocketAddr, payload: &[u8], count: u64) -> Result<String> {
         reset_at_close(&stream)?;
     }
     Ok(format!("flooded {count}"))
+}
+
+/// As many destinations as connections, all of them ours.
+fn churn(port: u16, payload: &[u8], count: u32) -> Result<String> {
+    for number in 1..=count {
+        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number);
+        let mut stream = TcpStream::connect_timeout(&(address, port).into(), PATIENCE)?;
+        stream.write_all(payload)?;
+        reset_at_close(&stream)?;
+    }
+    Ok(format!("churned {count}"))
 }
 
 fn reset_at_close(stream: &TcpStream) -> Result<()> {
