@@ -46,7 +46,9 @@ fn one_pod_s_failures_do_not_push_out_another_s() -> Result<()> {
     }
     let (failed, forgotten) =
         (programs.counter(counter::TLS_FAILED)?, programs.counter(counter::TLS_FORGOTTEN)?);
-    ensure!(failed == count as u64 + 1, "{failed} of {count} and one failed");
+    // A close and a reset that cross each other on two CPUs may both end the watch.
+    let all = count as u64 + 1;
+    ensure!((all..=all + all / 100).contains(&failed), "{failed} of {count} and one failed");
     let remembered = failed - forgotten - 1;
     ensure!(
         remembered >= u64::from(ATTEMPTS_BURST) && remembered < ATTEMPTS as u64 / 8,

@@ -96,7 +96,7 @@ pub(crate) fn heir(how: &str, cgroup: &str, target: SocketAddr, pod: &str, id: &
     Ok("said".to_owned())
 }
 
-/// The TCP connection of another process, as soon as it has one (pidfd_getfd(2)).
+/// The TCP connection of another process, as soon as it has one (`pidfd_getfd(2)`).
 fn fetched(of: u32) -> Result<TcpStream> {
     // SAFETY: no pointers.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, of, 0) };
