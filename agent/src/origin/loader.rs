@@ -1,7 +1,7 @@
 //! Loads the kernel programs and attaches them to a cgroup.
 //!
 //! Always by `bpf_link`: a link cannot be detached or replaced by another program's attach call, and it goes
-//! away with the process. The programs must be attached before any OTLP listener listens; then no connection
+//! away with the process unless it is pinned ([`pins`]). The programs must be attached before any OTLP listener listens; then no connection
 //! can reach the agent without its opener having been seen.
 
 mod cgroup2;
@@ -62,12 +62,11 @@ pub(super) struct Attached {
 }
 
 impl Attached {
-    /// After a failed start: what it has pinned does not stay attached. What it has inherited does stay for
-    /// `outside`, a mistake of this process that says nothing about the pins.
+    /// After a failed start: what it has pinned does not stay attached. What it has inherited does, unless the
+    /// failure may lie in it; then the next start begins anew.
     pub(super) fn abandon(self, why: &OriginError) {
-        if let Some(pins) = &self.pins
-            && !(pins.is_inherited() && matches!(why, OriginError::Outside))
-        {
+        let Some(pins) = &self.pins else { return };
+        if !pins.is_inherited() || matches!(why, OriginError::SelfTest(_) | OriginError::Map { .. }) {
             pins.abandon();
         }
     }

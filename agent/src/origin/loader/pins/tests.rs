@@ -1,14 +1,21 @@
 //! Pins in a bpffs of the test's own, which is mounted in a mount namespace of the test's own and goes with it.
 
 use super::*;
-use crate::origin::{capabilities, loader::cgroup2};
+use crate::origin::{
+    bpf::abi,
+    capabilities,
+    loader::{self, cgroup2},
+};
 use aya::maps::Map;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
+use spanwarden_ebpf::abi::{DenyKey, MODE_BLOCK, Policy, Pulse};
 use std::{
+    collections::BTreeSet,
     env,
+    net::IpAddr,
     os::unix::fs::{PermissionsExt as _, chown, symlink},
     process::Command,
     thread,
@@ -345,6 +352,36 @@ fn maps_keep_their_content() {
         let own = second.bpf.take_map("OWN").unwrap();
         let own = aya::maps::HashMap::<_, [u8; 16], u32>::try_from(own).unwrap();
         assert_eq!(own.get(&[7; 16], 0).unwrap(), 1);
+    });
+}
+
+#[test]
+fn what_a_previous_process_wanted_is_forgotten() {
+    with_bpffs("what_a_previous_process_wanted_is_forgotten", |root| {
+        let start = || {
+            let loaded = loader::attach(root.path.clone(), Some(Path::new(BASE)));
+            let mut attached = loaded.unwrap_or_else(|error| panic!("{error}")).attached;
+            (attached.take_enforce_side().unwrap(), attached)
+        };
+        let (mut side, mut attached) = start();
+        let pulse = abi::Pulse(Pulse { boot_ns: u64::MAX, enforce: 1, reserved: 0 });
+        side.pulse.set(0, pulse, 0).unwrap();
+        side.policies.insert(7, abi::Policy(Policy { mode: MODE_BLOCK, ..Policy::default() }), 0).unwrap();
+        let key = abi::DenyKey(DenyKey { cgroup_id: 7, ..DenyKey::default() });
+        side.denied.insert(key, u64::MAX, 0).unwrap();
+        let addresses = |text: &[&str]| text.iter().map(|address| address.parse().unwrap()).collect();
+        attached.set_own(&addresses(&["10.0.0.1", "fd00::1"])).unwrap();
+        drop((side, attached));
+
+        let (side, mut attached) = start();
+        assert_eq!(side.pulse.get(&0, 0).unwrap().0, Pulse::default());
+        assert_eq!((side.policies.keys().count(), side.denied.keys().count()), (0, 0));
+        attached.set_own(&addresses(&["10.0.0.2", "fd00::1"])).unwrap();
+        drop((side, attached));
+        let map = pin(root).bpf.take_map("OWN").unwrap();
+        let map = aya::maps::HashMap::<_, [u8; 16], u32>::try_from(map).unwrap();
+        let own: BTreeSet<IpAddr> = map.keys().map(|key| loader::own::from_bytes(key.unwrap())).collect();
+        assert_eq!(own, addresses(&["10.0.0.2", "fd00::1"]));
     });
 }
 
