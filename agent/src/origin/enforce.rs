@@ -37,7 +37,7 @@ use crate::{
     config::extensions::PlaintextPolicy,
     telemetry::metrics::{self, counter},
 };
-use heartbeat::{BEAT, Heartbeat, boot_ns};
+use heartbeat::{BEAT, Heartbeat, Vitals, Watch, boot_ns};
 use helper::{Helper, NotSent};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policies::{Policies, Verdict};
@@ -60,7 +60,7 @@ use waiting::Waiting;
 
 /// Destroys a connection of this process's own network namespace, as the helper does it in others.
 pub(super) fn destroy_own(local: SocketAddr, remote: SocketAddr) -> nix::Result<()> {
-    /// `INET_DIAG_NOCOOKIE` (linux/inet_diag.h): the addresses say which socket.
+    /// `INET_DIAG_NOCOOKIE` (`linux/inet_diag.h`): the addresses say which socket.
     const NO_COOKIE: u64 = u64::MAX;
     Diag::open()?.destroy(local, &[remote], NO_COOKIE)
 }
@@ -82,6 +82,8 @@ const RESCAN: Duration = Duration::from_secs(10);
 /// Beats without a sign of the findings' reader, which shows itself about as often. Not a time: after a pause of the
 /// whole process (SIGSTOP, a suspended machine) neither thread is late.
 const FINDINGS_SILENCE: u32 = 10;
+/// The same for the thread that follows pods, which may have a large file of them to read.
+const PODS_SILENCE: u32 = 50;
 
 /// What the attached programs hand over.
 pub(super) struct Kernel {
@@ -108,6 +110,8 @@ struct Shared {
     helper: Option<Helper>,
     own_tgid: u32,
     findings_beat: Arc<AtomicU64>,
+    /// Goes up as long as pods are followed.
+    pods_beat: AtomicU64,
     /// Whether the kernel was told to enforce.
     active: AtomicBool,
     stop: AtomicBool,
@@ -155,6 +159,7 @@ impl Enforcer {
             helper,
             own_tgid: own.tgid,
             findings_beat,
+            pods_beat: AtomicU64::new(0),
             active: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             asked: AtomicU64::new(0),
@@ -309,6 +314,7 @@ impl Shared {
         let events = self.policies.events();
         let (mut walked, mut refreshed) = (Instant::now(), Instant::now());
         while !self.stopped() {
+            self.pods_beat.fetch_add(1, Ordering::Relaxed);
             let changed = if let Some(events) = &events {
                 let timeout = PollTimeout::try_from(BEAT).unwrap_or(PollTimeout::ZERO);
                 poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) == Ok(1)
@@ -330,14 +336,14 @@ impl Shared {
 
     /// The life of the thread that beats, and takes what the helper answers.
     fn beat(&self, mut heartbeat: Heartbeat) {
-        let (mut last, mut silence) = (0, FINDINGS_SILENCE);
+        let (mut findings, mut pods) = (Watch::new(FINDINGS_SILENCE), Watch::new(PODS_SILENCE));
         while !self.stopped() {
-            let seen = self.findings_beat.load(Ordering::Relaxed);
-            silence = if seen == last { silence.saturating_add(1) } else { 0 };
-            last = seen;
-            let findings_run = silence < FINDINGS_SILENCE;
-            let helper_runs = self.helper.as_ref().is_none_or(Helper::is_running);
-            let active = heartbeat.beat(findings_run, helper_runs);
+            let vitals = Vitals {
+                findings: findings.runs(&self.findings_beat),
+                pods: pods.runs(&self.pods_beat),
+                helper: self.helper.as_ref().is_none_or(Helper::is_running),
+            };
+            let active = heartbeat.beat(vitals);
             self.active.store(active, Ordering::Relaxed);
             self.take_replies(Instant::now() + BEAT);
         }

@@ -75,11 +75,27 @@ fn without_the_helper_nothing_is_blocked() -> Result<()> {
     scene.wait_active(false)?;
     ensure!(once(web.place(), "http1", &target)? == Export::Accepted, "the helper is gone");
     ensure!(scene.agent.logs().contains("the helper that ends blocked connections is gone"), "said");
-    // And it does not outlive the agent.
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_ends_takes_the_helper_along() -> Result<()> {
+    let (mut scene, web) = scene()?;
+    ensure!(once(web.place(), "http1", &scene.at(4318))?.is_ended(), "blocked at first");
+    let helper = helper_of(scene.agent.id())?;
+    let status = scene.agent.process().stop(PATIENCE)?;
+    ensure!(status.success(), "{status}\n{}", scene.agent.logs());
+    wait_for_end(helper)?;
+    ensure!(once(web.place(), "http1", &scene.at(4318))? == Export::Accepted, "nobody blocks any more");
+    drop(scene);
     let (mut scene, _web) = self::scene()?;
     let helper = helper_of(scene.agent.id())?;
     scene.agent.process().signal(Signal::SIGKILL)?;
     scene.agent.process().wait(PATIENCE)?;
+    wait_for_end(helper)
+}
+
+fn wait_for_end(helper: Pid) -> Result<()> {
     let deadline = std::time::Instant::now() + PATIENCE;
     while fs::read_to_string(format!("/proc/{helper}/comm"))
         .is_ok_and(|comm| comm.trim_end() == "sock-destroyer")

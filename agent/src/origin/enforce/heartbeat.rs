@@ -9,7 +9,15 @@ use crate::{
 use aya::maps::{Array, MapData};
 use nix::time::{ClockId, clock_gettime};
 use spanwarden_ebpf::abi;
-use std::{fs, io, path::PathBuf, sync::LazyLock, time::Duration};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tracing::{error, info, warn};
 
 static ACTIVE: LazyLock<metrics::Gauges> = LazyLock::new(|| {
@@ -28,6 +36,42 @@ enum Pause {
     NoFindings,
     /// The helper has ended: the same.
     NoHelper,
+    /// The thread that follows pods does not run: a pod that is excluded by now would be blocked.
+    NoPods,
+}
+
+/// What must live for anything to be blocked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vitals {
+    /// Findings are read.
+    pub(super) findings: bool,
+    /// The helper runs, or is done without.
+    pub(super) helper: bool,
+    /// Pods are followed.
+    pub(super) pods: bool,
+}
+
+/// Looks whether a number goes on growing.
+#[derive(Debug)]
+pub(super) struct Watch {
+    last: u64,
+    silence: u32,
+    limit: u32,
+}
+
+impl Watch {
+    /// One that takes `limit` looks without growth for the end.
+    pub(super) fn new(limit: u32) -> Self {
+        Self { last: 0, silence: limit, limit }
+    }
+
+    /// One look.
+    pub(super) fn runs(&mut self, beat: &AtomicU64) -> bool {
+        let seen = beat.load(Ordering::Relaxed);
+        self.silence = if seen == self.last { self.silence.saturating_add(1) } else { 0 };
+        self.last = seen;
+        self.silence < self.limit
+    }
 }
 
 /// What was said last.
@@ -53,11 +97,12 @@ impl Heartbeat {
     }
 
     /// Once every [`BEAT`]: tells the kernel that this program is here to act, and whether it may.
-    pub(super) fn beat(&mut self, findings_run: bool, helper_runs: bool) -> bool {
+    pub(super) fn beat(&mut self, vitals: Vitals) -> bool {
         let pause = match () {
             () if self.is_killed() => Some(Pause::KillSwitch),
-            () if !findings_run => Some(Pause::NoFindings),
-            () if !helper_runs => Some(Pause::NoHelper),
+            () if !vitals.findings => Some(Pause::NoFindings),
+            () if !vitals.pods => Some(Pause::NoPods),
+            () if !vitals.helper => Some(Pause::NoHelper),
             () => None,
         };
         let state = pause.map_or(Said::Active, Said::Paused);
@@ -113,8 +158,13 @@ impl Heartbeat {
             Some(Pause::KillSwitch) => {
                 warn!(kill_switch = path, "the kill switch is set: plaintext is reported and not blocked");
             }
-            // At the start that thread is not there yet.
-            Some(Pause::NoFindings) if self.said == Said::Nothing => {}
+            // At the start those threads are not there yet.
+            Some(Pause::NoFindings | Pause::NoPods) if self.said == Said::Nothing => {}
+            Some(Pause::NoPods) => {
+                error!(
+                    "the thread that follows pods does not run: plaintext is not blocked; restart the agent"
+                );
+            }
             Some(Pause::NoFindings) => {
                 error!(
                     "the thread that reads findings does not run: plaintext is not blocked; restart the agent"
@@ -145,6 +195,19 @@ mod tests {
     use crate::origin::loader::OBJECT;
     use aya::EbpfLoader;
 
+    const ALL: Vitals = Vitals { findings: true, helper: true, pods: true };
+
+    #[test]
+    fn a_number_that_stops_growing_is_noticed_and_one_late_beat_is_not() {
+        let (mut watch, beat) = (Watch::new(3), AtomicU64::new(0));
+        assert!(!watch.runs(&beat), "nothing yet");
+        beat.store(1, Ordering::Relaxed);
+        let looks = [0; 4].map(|_| watch.runs(&beat));
+        assert_eq!(looks, [true, true, true, false]);
+        beat.store(2, Ordering::Relaxed);
+        assert!(watch.runs(&beat));
+    }
+
     fn heartbeat(kill_switch: Option<PathBuf>) -> Heartbeat {
         let mut bpf = EbpfLoader::new().load(OBJECT).unwrap();
         Heartbeat::new(bpf.take_map("PULSE").unwrap().try_into().unwrap(), kill_switch)
@@ -159,10 +222,16 @@ mod tests {
     fn the_kernel_is_told_to_enforce_only_while_all_that_it_takes_is_there() {
         let mut heartbeat = heartbeat(None);
         assert_eq!(told(&heartbeat), (0, 0), "nothing is enforced before the first beat");
-        for (findings_run, helper_runs) in [(true, true), (false, true), (true, false), (true, true)] {
+        for (findings, helper, pods) in [
+            (true, true, true),
+            (false, true, true),
+            (true, false, true),
+            (true, true, false),
+            (true, true, true),
+        ] {
             let before = boot_ns();
-            let all = findings_run && helper_runs;
-            assert_eq!(heartbeat.beat(findings_run, helper_runs), all);
+            let all = findings && helper && pods;
+            assert_eq!(heartbeat.beat(Vitals { findings, helper, pods }), all);
             let (beat, enforce) = told(&heartbeat);
             assert!(beat >= before, "a beat is a beat, whatever it says");
             assert_eq!(enforce, u32::from(all));
@@ -175,15 +244,15 @@ mod tests {
     fn the_kill_switch_is_a_file_that_exists() {
         let path = std::env::temp_dir().join(format!("spanwarden-kill-switch-{}", std::process::id()));
         let mut heartbeat = heartbeat(Some(path.clone()));
-        assert!(heartbeat.beat(true, true));
+        assert!(heartbeat.beat(ALL));
         fs::write(&path, "").unwrap();
-        assert!(!heartbeat.beat(true, true));
+        assert!(!heartbeat.beat(ALL));
         assert_eq!(told(&heartbeat).1, 0);
         fs::remove_file(&path).unwrap();
-        assert!(heartbeat.beat(true, true));
+        assert!(heartbeat.beat(ALL));
         // A link that leads nowhere is there all the same.
         std::os::unix::fs::symlink("/nowhere/at/all", &path).unwrap();
-        assert!(!heartbeat.beat(true, true));
+        assert!(!heartbeat.beat(ALL));
         fs::remove_file(&path).unwrap();
     }
 }
