@@ -83,7 +83,9 @@ fn active(ops: *mut bpf_sock_ops, sk: *mut c_void) {
             // The SYN had payload, and is watched already.
             (*flow).peer_base = key.server_next;
         }
-        bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+        // Others may have asked for callbacks of their own, and their flags are in the same field.
+        let flags = read_volatile(addr_of!((*ops).bpf_sock_ops_cb_flags));
+        bpf_sock_ops_cb_flags_set(ops, (flags | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
     }
 }
 
@@ -152,8 +154,12 @@ fn changed(ops: *mut bpf_sock_ops, sk: *mut c_void) {
     let Some(socket) = socket_of(sk) else { return };
     // SAFETY: the storage value of this socket; the key is in its memory.
     unsafe {
-        bpf_map_delete_elem(raw(&maps::JOIN), (&raw const (*socket).origin.join).cast());
-        bpf_sock_ops_cb_flags_set(ops, 0);
+        let key = &raw mut (*socket).origin.join;
+        if (*key).client_next == 0 && (*key).server_next == 0 {
+            return;
+        }
+        bpf_map_delete_elem(raw(&maps::JOIN), key.cast_const().cast());
+        *key = JoinKey { client_next: 0, server_next: 0 };
     }
 }
 

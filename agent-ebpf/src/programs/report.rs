@@ -22,6 +22,9 @@ use spanwarden_ebpf::abi::{
     STATE_NONE, STATE_PRE_EXISTING, Socket, TlsAttempt, counter,
 };
 
+/// Id of the root of the cgroup2 hierarchy, where kernel threads are.
+const ROOT_CGROUP: u64 = 1;
+
 /// What was seen of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Evidence {
@@ -58,6 +61,9 @@ pub(super) fn verdict(
         let origin = &raw mut (*socket).origin;
         if (*origin).state == STATE_NONE {
             adopt(skb, sk, origin, remote, packet.destination_port());
+        } else if (*origin).cgroup_id == ROOT_CGROUP {
+            // A kernel thread has connected, as MPTCP does with all but the first path of a connection.
+            cgroups_of(sk, origin);
         }
         origin.cast_const()
     };
@@ -171,10 +177,25 @@ unsafe fn adopt(
     remote: Address,
     remote_port: u32,
 ) {
+    // SAFETY: by contract.
+    unsafe {
+        (*origin).state = STATE_PRE_EXISTING;
+        cgroups_of(sk, origin);
+        (*origin).socket_cookie = bpf_get_socket_cookie(skb.cast());
+        *(&raw mut (*origin).destination).cast() = remote;
+        (*origin).destination_port = remote_port;
+    }
+}
+
+/// The socket's own cgroup, which is that of the process that made it.
+///
+/// # Safety
+/// As for [`adopt`].
+#[inline(always)]
+unsafe fn cgroups_of(sk: *mut bpf_sock, origin: *mut OriginRecord) {
     let sk: *mut c_void = sk.cast();
     // SAFETY: by contract; helpers of `cgroup_skb` since 5.8.
     unsafe {
-        (*origin).state = STATE_PRE_EXISTING;
         (*origin).cgroup_id = bpf_sk_cgroup_id(sk);
         (*origin).ancestors[0] = bpf_sk_ancestor_cgroup_id(sk, 1);
         (*origin).ancestors[1] = bpf_sk_ancestor_cgroup_id(sk, 2);
@@ -182,9 +203,6 @@ unsafe fn adopt(
         (*origin).ancestors[3] = bpf_sk_ancestor_cgroup_id(sk, 4);
         (*origin).ancestors[4] = bpf_sk_ancestor_cgroup_id(sk, 5);
         (*origin).ancestors[5] = bpf_sk_ancestor_cgroup_id(sk, 6);
-        (*origin).socket_cookie = bpf_get_socket_cookie(skb.cast());
-        *(&raw mut (*origin).destination).cast() = remote;
-        (*origin).destination_port = remote_port;
     }
 }
 

@@ -60,7 +60,7 @@ fn a_relayed_handshake_is_a_conflict() -> Result<()> {
     let line = format!("1 1 {} {local} 0 victim", victim.uid);
     let mut relay = thief.spawn(programs::CLIENT, &["relay", &local, &at(agent.ipv4), &line])?;
     relay.wait_for_line("ready ", PATIENCE)?;
-    let wait = Duration::from_secs(20).as_millis().to_string();
+    let wait = Duration::from_secs(10).as_millis().to_string();
     let target = local.clone();
     let place = victim.place().clone();
     // Held until the relay has ended, so that the victim's side of the join is there.
