@@ -66,6 +66,26 @@ impl Drop for Room {
     }
 }
 
+/// Directories that look like cgroups.
+struct Cgroups(PathBuf);
+
+impl Cgroups {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("spanwarden-helper-{name}-{}", std::process::id())))
+    }
+
+    fn add(&self, below: &str, processes: &str) {
+        fs::create_dir_all(self.0.join(below)).unwrap();
+        fs::write(self.0.join(below).join("cgroup.procs"), processes).unwrap();
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 fn connect() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -107,16 +127,11 @@ fn sockets_of_several_namespaces_are_destroyed_and_their_neighbours_are_not() {
 
 #[test]
 fn an_opener_that_is_gone_is_replaced_by_its_neighbours() {
-    let tree = std::env::temp_dir().join(format!("spanwarden-helper-{}", std::process::id()));
-    let mut room = Room::new();
+    let (cgroups, mut room) = (Cgroups::new("gone"), Room::new());
     // The opener's container has no process left; another of the same pod has.
-    for (container, processes) in
-        [("gone", String::new()), ("sandbox", format!("0\n{}\n", room.process.id()))]
-    {
-        fs::create_dir_all(tree.join("kubepods/pod1").join(container)).unwrap();
-        fs::write(tree.join("kubepods/pod1").join(container).join("cgroup.procs"), processes).unwrap();
-    }
-    let helper = helper(&tree);
+    cgroups.add("kubepods/pod1/gone", "");
+    cgroups.add("kubepods/pod1/sandbox", &format!("0\n{}\n", room.process.id()));
+    let helper = helper(&cgroups.0);
     // A process id that is another's by now: of another namespace.
     let stranger = Request { tgid: std::process::id(), ..room.request(1) };
     assert_eq!(ask(&helper, &stranger), Outcome::NoNamespace);
@@ -124,22 +139,17 @@ fn an_opener_that_is_gone_is_replaced_by_its_neighbours() {
     let request = Request { cgroup: "/kubepods/pod1/gone".to_owned(), ..stranger };
     assert_eq!(ask(&helper, &request), Outcome::Destroyed);
     assert!(room.is_aborted());
-    fs::remove_dir_all(&tree).unwrap();
 }
 
 #[test]
 fn where_neither_opener_nor_namespace_is_known_the_cgroup_leads_to_it() {
-    let tree = std::env::temp_dir().join(format!("spanwarden-helper-old-{}", std::process::id()));
-    let mut room = Room::new();
-    fs::create_dir_all(tree.join("pod1/c1")).unwrap();
-    fs::write(tree.join("pod1/c1/cgroup.procs"), format!("{}\n{}\n", std::process::id(), room.process.id()))
-        .unwrap();
-    let helper = helper(&tree);
+    let (cgroups, mut room) = (Cgroups::new("old"), Room::new());
+    cgroups.add("pod1/c1", &format!("{}\n{}\n", std::process::id(), room.process.id()));
+    let helper = helper(&cgroups.0);
     let request = Request { tgid: 0, netns_cookie: 0, cgroup: "/pod1/c1".to_owned(), ..room.request(1) };
     assert_eq!(ask(&helper, &request), Outcome::Destroyed);
     assert!(room.is_aborted());
     assert_eq!(ask(&helper, &request), Outcome::Gone);
-    fs::remove_dir_all(&tree).unwrap();
 }
 
 #[test]
