@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -137,31 +138,66 @@ impl Empty {
         // SAFETY: the kernel has just made this descriptor for us; nobody else closes it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
+}
 
-    /// Its id.
-    pub fn id(&self) -> Result<u32> {
-        /// Type and id begin `struct bpf_prog_info`.
-        #[derive(Default)]
+/// A loaded program of anybody's, to be asked what it has taken.
+#[derive(Debug)]
+pub struct Program(OwnedFd);
+
+/// What the kernel tells of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// At most 15 bytes of its name.
+    pub name: String,
+    /// Nanoseconds in it while statistics were enabled (`BPF_ENABLE_STATS`).
+    pub nanoseconds: u64,
+    /// Runs in that time.
+    pub runs: u64,
+}
+
+impl Program {
+    /// Opens the program with this id.
+    pub fn open(id: u32) -> Result<Self> {
         #[repr(C)]
-        struct Info {
-            program_type: u32,
+        #[derive(Default)]
+        struct Attr {
             id: u32,
+            next: u32,
+            flags: u32,
         }
+        let mut attr = Attr { id, ..Attr::default() };
+        // SAFETY: `Attr` is the beginning of the attribute for this command.
+        let fd = unsafe { bpf(BPF_PROG_GET_FD_BY_ID, &mut attr) }.context("BPF_PROG_GET_FD_BY_ID")?;
+        // SAFETY: the kernel has just made this descriptor for us; nobody else closes it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// One system call, so that asking often costs little.
+    pub fn info(&self) -> Result<Info> {
+        /// Where things are in `struct bpf_prog_info` (linux/bpf.h), which only ever grows.
+        const NAME: usize = 64;
+        const RUN_TIME: usize = 192;
+        const RUN_COUNT: usize = 200;
+        const LENGTH: usize = 208;
         #[repr(C)]
         struct Attr {
             program: RawFd,
             length: u32,
             info: u64,
         }
-        let mut info = Info::default();
-        let mut attr = Attr {
-            program: self.program.as_raw_fd(),
-            length: size_of::<Info>() as u32,
-            info: (&raw mut info) as u64,
-        };
-        // SAFETY: `Attr` is the attribute for this command; the kernel writes at most `length` bytes to `info`.
+        let mut info = [0_u64; LENGTH / 8];
+        let mut attr =
+            Attr { program: self.0.as_raw_fd(), length: LENGTH as u32, info: info.as_mut_ptr() as u64 };
+        // SAFETY: `Attr` is the attribute for this command; the kernel writes at most `length` bytes to `info`, which
+        // is as long, and reads from it only pointers and lengths of lists, which are zero.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.context("BPF_OBJ_GET_INFO_BY_FD")?;
-        Ok(info.id)
+        let name: Vec<u8> = info[NAME / 8..NAME / 8 + 2].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(Info {
+            name: String::from_utf8_lossy(name).into_owned(),
+            nanoseconds: info[RUN_TIME / 8],
+            runs: info[RUN_COUNT / 8],
+        })
     }
 }
 

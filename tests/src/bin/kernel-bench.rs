@@ -89,7 +89,7 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
     kernel.watch_findings(|_| {})?;
     let outside = Place { netns: None, cgroup: Some(root.join(pod(UNWATCHED))) };
     {
-        let empties = Hook::ALL.map(|hook| Empty::load(hook, "empty"));
+        let empties = Hook::ALL.map(|hook| Empty::load(hook, stats::EMPTY));
         let mut links = Vec::new();
         for empty in &empties {
             let empty = empty.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;

@@ -27,7 +27,7 @@ const ANSWER: &[u8] =
 /// Clients at a time.
 const CLIENTS: usize = 2;
 /// Length of a turn: short, so that both sides of a comparison meet the same weather.
-const TURN: Duration = Duration::from_millis(200);
+const TURN: Duration = Duration::from_millis(100);
 
 pub(crate) fn run() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -3,18 +3,17 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Result, ensure};
-use aya::programs::{ProgramInfo, loaded_programs};
-use spanwarden_tests::bpf::{Hook, programs};
+use spanwarden_tests::bpf::{Hook, Program, programs};
 
 /// The name of the empty programs.
-const EMPTY: &str = "empty";
+pub(crate) const EMPTY: &str = "empty";
 
-/// Program ids of each hook: the empty one's, and ours.
+/// At each hook in use: the empty program, and ours.
 pub(crate) struct Programs {
-    hooks: Vec<(Hook, u32, u32)>,
+    hooks: Vec<(Hook, Program, Program)>,
 }
 
-/// Time and runs so far.
+/// Time and runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Runs {
     pub(crate) nanoseconds: f64,
@@ -22,8 +21,9 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    fn of(info: &ProgramInfo) -> Self {
-        Self { nanoseconds: info.run_time().as_nanos() as f64, count: info.run_count() as f64 }
+    fn of(program: &Program) -> Result<Self> {
+        let info = program.info()?;
+        Ok(Self { nanoseconds: info.nanoseconds as f64, count: info.runs as f64 })
     }
 
     fn since(self, before: Self) -> Self {
@@ -42,26 +42,29 @@ pub(crate) type Snapshot = BTreeMap<&'static str, (Runs, Runs)>;
 impl Programs {
     /// Finds them: each hook has the empty one and ours, and nobody else's.
     pub(crate) fn at(cgroup: &Path) -> Result<Self> {
-        let infos = all();
         let mut hooks = Vec::new();
         for hook in Hook::ALL {
-            let ids = programs(cgroup, hook)?;
-            let (empty, ours): (Vec<u32>, Vec<u32>) =
-                ids.iter().partition(|id| infos.get(id).and_then(ProgramInfo::name_as_str) == Some(EMPTY));
-            if ours.is_empty() {
-                continue; // a hook that this version does not use
+            let (mut empty, mut ours) = (Vec::new(), Vec::new());
+            for id in programs(cgroup, hook)? {
+                let program = Program::open(id)?;
+                let list = if program.info()?.name == EMPTY { &mut empty } else { &mut ours };
+                list.push(program);
             }
-            ensure!(empty.len() == 1 && ours.len() == 1, "{hook:?} has {ids:?}");
-            hooks.push((hook, empty[0], ours[0]));
+            ensure!(empty.len() == 1 && ours.len() <= 1, "{hook:?} has {} programs of ours", ours.len());
+            // A hook that this version does not use has the empty one alone.
+            if let (Some(empty), Some(ours)) = (empty.pop(), ours.pop()) {
+                hooks.push((hook, empty, ours));
+            }
         }
         Ok(Self { hooks })
     }
 
     /// Reads all of them.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let infos = all();
-        let runs = |id: &u32| infos.get(id).map(Runs::of).unwrap_or_default();
-        self.hooks.iter().map(|(hook, empty, ours)| (name(*hook), (runs(empty), runs(ours)))).collect()
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        let read = |(hook, empty, ours): &(Hook, Program, Program)| {
+            Ok((name(*hook), (Runs::of(empty)?, Runs::of(ours)?)))
+        };
+        self.hooks.iter().map(read).collect()
     }
 }
 
@@ -84,8 +87,4 @@ fn name(hook: Hook) -> &'static str {
         Hook::Connect4 => "connect4",
         Hook::Connect6 => "connect6",
     }
-}
-
-fn all() -> BTreeMap<u32, ProgramInfo> {
-    loaded_programs().filter_map(Result::ok).map(|info| (info.id(), info)).collect()
 }
