@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs::File,
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -61,6 +61,10 @@ pub enum Mode {
     Multi = 2,
 }
 
+/// `BPF_ALU64 | BPF_MOV | BPF_K` to r0 with immediate 1, and `BPF_JMP | BPF_EXIT`: opcode, registers, offset, immediate
+/// (RFC 9669 section 3).
+const RETURN_1: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+
 /// A loaded program that returns 1: everything passes.
 #[derive(Debug)]
 pub struct Empty {
@@ -71,9 +75,30 @@ pub struct Empty {
 impl Empty {
     /// Loads it for a hook.
     pub fn load(hook: Hook, name: &str) -> Result<Self> {
-        /// `BPF_ALU64 | BPF_MOV | BPF_K` to r0 with immediate 1, and `BPF_JMP | BPF_EXIT`: opcode, registers, offset,
-        /// immediate (RFC 9669 section 3).
-        const RETURN_1: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        Self::load_instructions(hook, name, &RETURN_1)
+    }
+
+    /// Loads one that looks up the packet's socket in a map of socket storage, and does no more: the least that a
+    /// program costs which knows one socket from another. For packets.
+    pub fn look_up(hook: Hook, name: &str, storage: BorrowedFd<'_>) -> Result<Self> {
+        /// Where `struct __sk_buff` has its socket (linux/bpf.h).
+        const SOCKET: u8 = 168;
+        /// `BPF_FUNC_sk_storage_get`
+        const GET: u8 = 107;
+        let [a, b, c, d] = storage.as_raw_fd().to_le_bytes();
+        let look_up = [
+            [0x79, 0x12, SOCKET, 0, 0, 0, 0, 0], // r2 = the context's socket
+            [0x15, 0x02, 5, 0, 0, 0, 0, 0],      // none: to the end
+            [0x18, 0x11, 0, 0, a, b, c, d],      // r1 = the map with this descriptor
+            [0; 8],                              // (the upper half of it)
+            [0xb7, 0x03, 0, 0, 0, 0, 0, 0],      // r3 = 0
+            [0xb7, 0x04, 0, 0, 0, 0, 0, 0],      // r4 = 0
+            [0x85, 0, 0, 0, GET, 0, 0, 0],       // call
+        ];
+        Self::load_instructions(hook, name, &[&look_up[..], &RETURN_1].concat())
+    }
+
+    fn load_instructions(hook: Hook, name: &str, instructions: &[[u8; 8]]) -> Result<Self> {
         #[repr(C)]
         #[derive(Default)]
         struct Attr {
@@ -95,8 +120,8 @@ impl Empty {
         let mut attr = Attr {
             program_type,
             attach_type,
-            instruction_count: RETURN_1.len() as u32,
-            instructions: RETURN_1.as_ptr() as u64,
+            instruction_count: instructions.len() as u32,
+            instructions: instructions.as_ptr() as u64,
             license: license.as_ptr() as u64,
             ..Attr::default()
         };

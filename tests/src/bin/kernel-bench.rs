@@ -9,23 +9,28 @@
 //!
 //! Times of programs are the kernel's own run-time statistics (`BPF_ENABLE_STATS`), of many short rounds; a round's
 //! packets also run an empty program at the same hook, whose time (most of it the statistics' own cost) is
-//! subtracted round by round. The load alternates between a server with its clients in the watched cgroup and a second
+//! subtracted round by round; and one that only looks up the packet's socket, for comparison. The load alternates between a server with its clients in the watched cgroup and a second
 //! one outside, with the statistics off. Everything is in a namespace and in cgroups of the benchmark's own.
 
 use std::{
     fs,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::sys::{Stats, enable_stats};
+use aya::{
+    maps::{MapFd, MapType, loaded_maps},
+    programs::loaded_programs,
+    sys::{Stats, enable_stats},
+};
 use spanwarden::origin::{
     NoPods,
     bpf::{KernelOrigins, Options},
 };
 use spanwarden_tests::{
-    bpf::{Empty, Hook},
+    bpf::{Empty, Hook, programs},
     cgroup::{CgroupRoot, kubelet_path},
     cleanup,
     netns::Namespace,
@@ -95,6 +100,13 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
             let empty = empty.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             links.push(empty.link(&watched)?);
         }
+        let looks_up = storage(&watched)?;
+        let look_ups =
+            [Hook::Egress, Hook::Ingress].map(|hook| Empty::look_up(hook, stats::LOOK_UP, looks_up.as_fd()));
+        for look_up in &look_ups {
+            let look_up = look_up.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+            links.push(look_up.link(&watched)?);
+        }
         let statistics = enable_stats(Stats::RunTime).context("BPF_ENABLE_STATS")?;
         flows::packets(seconds, &watched, start("peer", &outside)?)?;
         flows::connections(seconds, &watched)?;
@@ -104,6 +116,21 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
     load::compare(seconds, start("pair", &inside)?, start("pair", &outside)?)?;
     drop(kernel);
     Ok(())
+}
+
+/// The map of socket storage that our egress program has.
+fn storage(watched: &Path) -> Result<MapFd> {
+    let ours: Vec<u32> = programs(watched, Hook::Egress)?;
+    let infos: Vec<_> =
+        loaded_programs().filter_map(Result::ok).filter(|info| ours.contains(&info.id())).collect();
+    let mut maps = Vec::new();
+    for info in infos {
+        maps.extend(info.map_ids()?.unwrap_or_default());
+    }
+    let mut storages = loaded_maps()
+        .filter_map(Result::ok)
+        .filter(|map| maps.contains(&map.id()) && matches!(map.map_type(), Ok(MapType::SkStorage)));
+    Ok(storages.next().context("the egress program has no socket storage")?.fd()?)
 }
 
 /// This program again, as something else.

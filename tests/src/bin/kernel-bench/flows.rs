@@ -15,7 +15,7 @@ use spanwarden_tests::{payload, process::Process};
 use crate::{
     PATIENCE, median,
     peer::{self, MESSAGE, RECORD, ping},
-    stats::{Programs, Snapshot, between},
+    stats::{Programs, Runs, Snapshot, between},
 };
 
 /// Messages to and fro in a round: a fraction of a millisecond, so that the rounds in the middle are those that nobody
@@ -64,8 +64,10 @@ fn flows() -> Vec<Flow> {
 /// Prints the table of packets. `other` is a [`peer`].
 pub(crate) fn packets(time: Duration, watched: &Path, mut other: Process) -> Result<()> {
     let programs = Programs::at(watched)?;
-    println!("| per packet, ns | egress | empty | above | ingress | empty | above |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| per packet, ns | egress | empty | above | one look-up above | ingress | empty | above | one look-up above |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     other.say("serve")?;
     let port = other.wait_for_line("port ", PATIENCE)?;
     let port: u16 = port.trim_start_matches("port ").parse().context("a port")?;
@@ -120,20 +122,22 @@ fn packet_row(name: &str, rounds: &[Snapshot]) -> f64 {
     let mut cells = Vec::new();
     let mut worst = f64::NAN;
     for hook in ["egress", "ingress"] {
-        let of = |figure: &dyn Fn(f64, f64) -> f64| {
+        let of = |figure: fn([f64; 3]) -> f64| {
             let values = rounds.iter().filter_map(|round| {
-                let (empty, ours) = round.get(hook)?;
-                (empty.count > 0.0 && ours.count > 0.0).then(|| figure(ours.mean(), empty.mean()))
+                let runs = round.get(hook)?;
+                runs.iter().all(|runs| runs.count > 0.0).then(|| figure(runs.map(Runs::mean)))
             });
             median(values.collect())
         };
-        let above = of(&|ours, empty| ours - empty);
+        let above = of(|[empty, ours, _]| ours - empty);
         if above.is_nan() {
-            cells.push("- | - | -".to_owned());
+            cells.push("- | - | - | -".to_owned());
             continue;
         }
         worst = above.max(worst);
-        cells.push(format!("{:.1} | {:.1} | {above:.1}", of(&|ours, _| ours), of(&|_, empty| empty)));
+        let (ours, empty) = (of(|[_, ours, _]| ours), of(|[empty, ..]| empty));
+        let look_up = of(|[empty, _, look_up]| look_up - empty);
+        cells.push(format!("{ours:.1} | {empty:.1} | {above:.1} | {look_up:.1}"));
     }
     println!("| {name} | {} |", cells.join(" | "));
     worst
@@ -165,7 +169,7 @@ pub(crate) fn connections(time: Duration, watched: &Path) -> Result<()> {
         let of = |hooks: &[&str]| {
             let values = figures.iter().map(|round| {
                 let runs = hooks.iter().filter_map(|hook| round.get(hook));
-                let above: f64 = runs.map(|(empty, ours)| ours.nanoseconds - empty.nanoseconds).sum();
+                let above: f64 = runs.map(|[empty, ours, _]| ours.nanoseconds - empty.nanoseconds).sum();
                 above / CONNECTIONS as f64
             });
             median(values.collect())

@@ -8,9 +8,12 @@ use spanwarden_tests::bpf::{Hook, Program, programs};
 /// The name of the empty programs.
 pub(crate) const EMPTY: &str = "empty";
 
-/// At each hook in use: the empty program, and ours.
+/// The name of the programs that look up the packet's socket and do no more.
+pub(crate) const LOOK_UP: &str = "look_up";
+
+/// At each hook in use: the empty program, ours, and at those of packets the one that looks up a socket.
 pub(crate) struct Programs {
-    hooks: Vec<(Hook, Program, Program)>,
+    hooks: Vec<(Hook, Program, Program, Option<Program>)>,
 }
 
 /// Time and runs.
@@ -36,24 +39,28 @@ impl Runs {
     }
 }
 
-/// By hook: the empty program's, and ours.
-pub(crate) type Snapshot = BTreeMap<&'static str, (Runs, Runs)>;
+/// By hook: the empty program's, ours, and the look-up's (zero where there is none).
+pub(crate) type Snapshot = BTreeMap<&'static str, [Runs; 3]>;
 
 impl Programs {
     /// Finds them: each hook has the empty one and ours, and nobody else's.
     pub(crate) fn at(cgroup: &Path) -> Result<Self> {
         let mut hooks = Vec::new();
         for hook in Hook::ALL {
-            let (mut empty, mut ours) = (Vec::new(), Vec::new());
+            let (mut empty, mut ours, mut look_up) = (Vec::new(), Vec::new(), Vec::new());
             for id in programs(cgroup, hook)? {
                 let program = Program::open(id)?;
-                let list = if program.info()?.name == EMPTY { &mut empty } else { &mut ours };
+                let list = match program.info()?.name.as_str() {
+                    EMPTY => &mut empty,
+                    LOOK_UP => &mut look_up,
+                    _ => &mut ours,
+                };
                 list.push(program);
             }
             ensure!(empty.len() == 1 && ours.len() <= 1, "{hook:?} has {} programs of ours", ours.len());
-            // A hook that this version does not use has the empty one alone.
+            // A hook that this version does not use has the others alone.
             if let (Some(empty), Some(ours)) = (empty.pop(), ours.pop()) {
-                hooks.push((hook, empty, ours));
+                hooks.push((hook, empty, ours, look_up.pop()));
             }
         }
         Ok(Self { hooks })
@@ -61,8 +68,9 @@ impl Programs {
 
     /// Reads all of them.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        let read = |(hook, empty, ours): &(Hook, Program, Program)| {
-            Ok((name(*hook), (Runs::of(empty)?, Runs::of(ours)?)))
+        let read = |(hook, empty, ours, look_up): &(Hook, Program, Program, Option<Program>)| {
+            let look_up = look_up.as_ref().map(Runs::of).transpose()?.unwrap_or_default();
+            Ok((name(*hook), [Runs::of(empty)?, Runs::of(ours)?, look_up]))
         };
         self.hooks.iter().map(read).collect()
     }
@@ -70,13 +78,11 @@ impl Programs {
 
 /// What was added between two snapshots.
 pub(crate) fn between(before: &Snapshot, after: &Snapshot) -> Snapshot {
-    after
-        .iter()
-        .map(|(hook, now)| {
-            let then = before.get(hook).copied().unwrap_or_default();
-            (*hook, (now.0.since(then.0), now.1.since(then.1)))
-        })
-        .collect()
+    let added = |(hook, now): (&&'static str, &[Runs; 3])| {
+        let then = before.get(hook).copied().unwrap_or_default();
+        (*hook, [0, 1, 2].map(|which| now[which].since(then[which])))
+    };
+    after.iter().map(added).collect()
 }
 
 fn name(hook: Hook) -> &'static str {
