@@ -399,8 +399,14 @@ pub struct BucketKey {
 pub const BUCKET_FINDINGS: u32 = 0;
 /// [`BucketKey::what`]: failed TLS connections that are remembered.
 pub const BUCKET_ATTEMPTS: u32 = 1;
+/// [`BucketKey::what`]: findings of blocked connections that are delivered: [`BLOCKED_SHARE`] times as many, for user
+/// space must hear of a connection to end it.
+pub const BUCKET_BLOCKED: u32 = 2;
 
-/// Token buckets at one time, two for a pod.
+/// See [`BUCKET_BLOCKED`].
+pub const BLOCKED_SHARE: u32 = 8;
+
+/// Token buckets at one time, three for a pod.
 pub const BUCKETS: usize = 8_192;
 
 /// Receiving ports that [`Settings::ports`] holds.

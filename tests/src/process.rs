@@ -215,7 +215,7 @@ impl Process {
 
     /// Waits until all that an ended process has said is there, unless a child of it keeps the pipes open.
     fn settle(&self) {
-        for _ in 0..200 {
+        for _ in 0..1000 {
             if Arc::strong_count(&self.output) == 1 {
                 return;
             }

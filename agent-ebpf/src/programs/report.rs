@@ -17,9 +17,9 @@ use aya_ebpf::{
 };
 use core::{ffi::c_void, ptr};
 use spanwarden_ebpf::abi::{
-    ABI_VERSION, BUCKET_FINDINGS, DenyKey, FLAG_BLOCKED, FLAG_NOT_ENFORCED, FLAG_PRE_EXISTING, FLOW_BLOCKED,
-    Finding, KIND_FALLBACK, KIND_PLAINTEXT, MODE_BLOCK, OTLP_PORTS, OriginRecord, PROOF_GRPC, PROOF_PATH,
-    STATE_NONE, STATE_PRE_EXISTING, Socket, TlsAttempt, counter,
+    ABI_VERSION, BLOCKED_SHARE, BUCKET_BLOCKED, BUCKET_FINDINGS, DenyKey, FLAG_BLOCKED, FLAG_NOT_ENFORCED,
+    FLAG_PRE_EXISTING, FLOW_BLOCKED, Finding, KIND_FALLBACK, KIND_PLAINTEXT, MODE_BLOCK, OTLP_PORTS,
+    OriginRecord, PROOF_GRPC, PROOF_PATH, STATE_NONE, STATE_PRE_EXISTING, Socket, TlsAttempt, counter,
 };
 
 /// Id of the root of the cgroup2 hierarchy, where kernel threads are.
@@ -221,7 +221,12 @@ unsafe fn send(
     let (rate, burst) = maps::SETTINGS
         .get(0)
         .map_or((0, 0), |settings| (settings.findings_per_second, settings.findings_burst));
-    if !throttle::admits(ruling.pod, BUCKET_FINDINGS, rate, burst) {
+    let (what, share) = if event.evidence.flags & FLAG_BLOCKED == 0 {
+        (BUCKET_FINDINGS, 1)
+    } else {
+        (BUCKET_BLOCKED, BLOCKED_SHARE)
+    };
+    if !throttle::admits(ruling.pod, what, rate.saturating_mul(share), burst.saturating_mul(share)) {
         count(counter::THROTTLED);
         return;
     }

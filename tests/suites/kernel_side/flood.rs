@@ -19,6 +19,8 @@ const FLOOD: u64 = 100_000;
 const FLOODERS: u64 = 2;
 /// Connections of the pod that must not suffer: below the default burst of findings.
 const OTHERS: u64 = 90;
+/// In which they come, while the flood goes on.
+const ROUNDS: u64 = 5;
 
 /// Findings and attribution of one pod while another opens 100,000 connections in plaintext.
 #[test]
@@ -39,9 +41,12 @@ fn a_flood_of_100_000_connections_costs_another_pod_nothing() -> Result<()> {
     }
     let drain = Peer::start(peer.place(), &["hole", "[::]:8080"])?;
     let plaintext = SocketAddr::new(peer.ipv4.into(), drain.port).to_string();
-    for id in 0..OTHERS {
-        client(web.place(), &["talk", &plaintext, "http1"])?;
-        client_of_agent(&web, &at(agent.ipv4), id)?;
+    for round in 0..ROUNDS {
+        let count = OTHERS / ROUNDS;
+        client(web.place(), &["flood", &plaintext, "http1", &count.to_string()])?;
+        let first = (round * count).to_string();
+        let arguments = ["stay", &web.uid, &at(agent.ipv4), &first, &count.to_string()];
+        web.spawn(server::CLIENT, &arguments)?.wait_success(PATIENCE)?;
     }
     server.accept_right(OTHERS)?;
     let still_going =
@@ -74,11 +79,6 @@ fn a_flood_of_100_000_connections_costs_another_pod_nothing() -> Result<()> {
     ensure!(number("throttled")? > FLOOD / 2, "{counters}");
     ensure!(number("joined")? >= OTHERS && number("store_failed")? == 0, "{counters}");
     Ok(())
-}
-
-fn client_of_agent(pod: &spanwarden_tests::node::Pod, target: &str, id: u64) -> Result<()> {
-    let mut client = pod.spawn(server::CLIENT, &["stay", &pod.uid, target, &id.to_string(), "1"])?;
-    client.wait_success(PATIENCE)
 }
 
 /// The bucket of a pod is one, whatever it makes below its cgroup; and each pod has its own.
