@@ -10,11 +10,8 @@ use aya_ebpf::bindings::__sk_buff;
 use core::ptr::addr_of_mut;
 use spanwarden_ebpf::{
     abi::{FLOW_DONE, Socket, WATCH_NOTHING, WATCH_TLS},
-    proto::tls::{self, HEAD, PENDING, SUCCEEDED, Side, UNKNOWN},
+    proto::tls::{self, HEAD, PENDING, RECORDS, SUCCEEDED, Side, UNKNOWN},
 };
-
-/// Records of a packet that are looked at: a server's whole flight has seven, and more are application data.
-const RECORDS: u32 = 12;
 
 /// The client has sent a `ClientHello`, of which this packet has the beginning or more.
 #[inline(always)]

@@ -14,6 +14,9 @@ use crate::abi::{
 /// Bytes of a record that [`Side::round`] is given at a time, at most.
 pub const HEAD: usize = 8;
 
+/// Records of a packet that are looked at: a server's whole flight has seven, and more are application data.
+pub const RECORDS: u32 = 12;
+
 /// Record types (RFC 8446 section 5.1).
 const CHANGE_CIPHER_SPEC: u32 = 20;
 const ALERT: u32 = 21;
@@ -105,6 +108,47 @@ pub struct Outcome {
     pub kind: u32,
     /// The alert's description where `kind` is an alert.
     pub detail: u32,
+}
+
+/// Both sides, packet by packet, as the programs in the kernel handle them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connection {
+    client: Side,
+    server: Side,
+}
+
+impl Connection {
+    /// A packet with payload at position `at` of its direction, and what it comes to.
+    pub fn packet(&mut self, from_client: bool, at: u32, payload: &[u8]) -> Outcome {
+        let length = payload.len() as u32;
+        let side = if from_client { &mut self.client } else { &mut self.server };
+        let is_wanted = !payload.is_empty() && side.begin(at, length);
+        for _ in 0..RECORDS {
+            let side = if from_client { &mut self.client } else { &mut self.server };
+            if !is_wanted || side.offset(at) >= length || side.is_over() {
+                break;
+            }
+            let rest = &payload[side.offset(at) as usize..];
+            let n = rest.len().min(HEAD);
+            let mut chunk = [0; HEAD];
+            chunk[..n].copy_from_slice(&rest[..n]);
+            if side.round(&chunk, n as u32) {
+                if from_client {
+                    self.client.client_record();
+                } else {
+                    self.server.server_record(&self.client);
+                }
+            }
+        }
+        outcome(&self.client, &self.server)
+    }
+
+    /// One side has closed, or reset.
+    pub fn closed(&mut self, by_client: bool, by_reset: bool) -> Outcome {
+        let side = if by_client { &mut self.client } else { &mut self.server };
+        side.closed(by_reset);
+        outcome(&self.client, &self.server)
+    }
 }
 
 impl Side {
@@ -323,8 +367,15 @@ pub fn outcome(client: &Side, server: &Side) -> Outcome {
     if sent && server.facts & ANSWER != 0 {
         return failed(SUCCEEDED);
     }
-    if client.facts & SMALL != 0 && !sent {
-        return failed(TLS_REFUSED);
+    if client.facts & SMALL != 0 {
+        return failed(if !sent {
+            TLS_REFUSED
+        } else if accepted {
+            SUCCEEDED
+        } else {
+            // It was not answered, and closes.
+            UNKNOWN
+        });
     }
     if server.facts & SMALL != 0 {
         // After a ticket or an answer it is the orderly end.
