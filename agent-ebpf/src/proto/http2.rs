@@ -4,7 +4,7 @@ use super::{
     classifier::{
         ASKED_SOMETHING, BLOCK, CHUNK, Classifier, DATA, FRAME, FRAME_HEADER, HUFFMAN, IN_BLOCK, IS_NAME,
         IS_PATH, LAST_FRAGMENT, MISSED, PAD, PRE_EXISTING, PREFIXED, PRIORITY, SETTINGS_DUE, UNREAD, VALUE,
-        settle,
+        opaque, settle,
     },
     grpc,
     path::{LONGEST, Path},
@@ -239,7 +239,10 @@ impl Classifier {
         }
         let end = n.min(self.fragment);
         let mut i = 0;
-        while i < STEP && i < end {
+        while i < STEP {
+            if i >= opaque(end) {
+                break;
+            }
             // By way of memory, as in `settle`.
             let this = core::hint::black_box(&mut *self);
             this.representation(chunk[i as usize]);
