@@ -66,6 +66,9 @@ pub(crate) struct Kernels {
     /// How many connections the long tests make in a guest; on this machine's kernel they make all of them
     #[arg(long, default_value_t = IN_A_GUEST)]
     connections: u64,
+    /// These compiled programs instead of the committed ones
+    #[arg(long, value_name = "PATH")]
+    object: Option<PathBuf>,
     /// Downloads the kernels again: newer ones may be there
     #[arg(long)]
     refresh: bool,
@@ -79,7 +82,7 @@ impl Kernels {
         if self.list {
             return list();
         }
-        run(&self, None)
+        run(&self, self.object.as_deref())
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Suite {
     needs: &'static [(&'static str, &'static str)],
 }
 
+/// The program that runs in the guest.
+const GUEST: &str = "kernel-guest";
 /// Seconds that one test may take, on an emulated processor.
 const SECONDS: u64 = 240;
 
@@ -84,7 +86,7 @@ impl Built {
 
     /// The program that runs in the guest.
     pub(super) fn guest(&self) -> Result<&Path> {
-        let guest = self.programs.iter().find(|path| path.ends_with("kernel-guest"));
+        let guest = self.programs.iter().find(|path| path.ends_with(GUEST));
         guest.map(PathBuf::as_path).context("cargo has built no kernel-guest")
     }
 }
@@ -100,7 +102,7 @@ pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
     let run = |arguments: &[&str]| -> Result<Vec<Value>> {
         let mut command = cargo();
         command.args(arguments).args(["--locked", "--message-format=json-render-diagnostics"]);
-        if let Some(object) = object {
+        if let Some(object) = object.filter(|_| !wanted.is_empty()) {
             command.env("SPANWARDEN_EBPF_OBJECT", object);
         }
         let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
@@ -109,8 +111,12 @@ pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
         text.lines().map(|line| serde_json::from_str(line).context("cargo's messages")).collect()
     };
     println!("==> the suites and the programs they start");
-    let packages = ["--package", "spanwarden", "--package", "spanwarden-tests"];
-    let mut messages = run(&[&["build", "--bins"][..], &packages].concat())?;
+    let mut messages = if wanted.is_empty() {
+        run(&["build", "--package", "spanwarden-tests", "--bin", GUEST])?
+    } else {
+        let packages = ["--package", "spanwarden", "--package", "spanwarden-tests"];
+        run(&[&["build", "--bins"][..], &packages].concat())?
+    };
     if !tests.is_empty() {
         messages.extend(run(&[&["test", "--no-run", "--package", "spanwarden-tests"][..], &tests].concat())?);
     }

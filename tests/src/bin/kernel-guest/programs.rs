@@ -31,6 +31,10 @@ pub(crate) fn measure(object: &Path) -> Result<bool> {
     for name in names {
         let result = one(&mut bpf, &name, &directory);
         all &= result.is_ok();
+        let result = result.map_err(|(loaded, error)| {
+            let refused = if loaded { None } else { refusal(&bytes, &name) };
+            (loaded, refused.unwrap_or(error))
+        });
         answer(&match result {
             Ok(value) => json!({ "program": name, "loaded": true, "attached": true, "verifier": value }),
             Err((loaded, error)) => {
@@ -57,6 +61,17 @@ fn one(bpf: &mut Ebpf, name: &str, cgroup: &File) -> Result<Value, (bool, anyhow
     }
     attach(program, cgroup).map_err(|error| (true, error))?;
     Ok(verifier)
+}
+
+/// The end of what the verifier says of a program that it refuses, with the instructions that led there.
+fn refusal(object: &[u8], name: &str) -> Option<anyhow::Error> {
+    const SHOWN: usize = 6_000;
+    let mut bpf = EbpfLoader::new().load(object).ok()?;
+    let error = load(bpf.program_mut(name)?).err()?;
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return Some(error.into()) };
+    let log = verifier_log.to_string();
+    let from = log.char_indices().rev().nth(SHOWN).map_or(0, |(at, _)| at);
+    Some(anyhow::anyhow!("{io_error}; the verifier says:\n{}", &log[from..]))
 }
 
 /// Has the program verified without loading it, because the log of a load that succeeds is lost: a process that may
