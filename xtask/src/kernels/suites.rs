@@ -25,7 +25,20 @@ const GUEST: &str = "kernel-guest";
 /// Seconds that one test may take, on an emulated processor.
 const SECONDS: u64 = 240;
 
-pub(super) const SUITES: [Suite; 1] = [Suite { name: "attribution", leave_out: &[], needs: &[] }];
+pub(super) const SUITES: [Suite; 7] = [
+    Suite { name: "attribution", leave_out: &[], needs: &[] },
+    Suite { name: "kernel_side", leave_out: &[], needs: &[] },
+    Suite {
+        name: "sending",
+        // Programs in Go and Python, and OpenSSL's.
+        leave_out: &["nothing_of_go", "nothing_of_python", "nothing_of_openssl", "a_proxy_between"],
+        needs: &[("tls_by_the_kernel", "ktls"), ("every_way_of_sending", "mptcp")],
+    },
+    Suite { name: "fallback", leave_out: &["the_sdk_for_python", "the_sdk_for_go"], needs: &[] },
+    Suite { name: "findings", leave_out: &[], needs: &[] },
+    Suite { name: "enforcement", leave_out: &[], needs: &[] },
+    Suite { name: "restart", leave_out: &[], needs: &[] },
+];
 
 /// What the matrix says of a kernel.
 pub(super) struct Capability {
@@ -47,7 +60,7 @@ pub(super) enum ShownBy {
     Fact(&'static str),
 }
 
-pub(super) const CAPABILITIES: [Capability; 14] = [
+pub(super) const CAPABILITIES: [Capability; 20] = [
     Capability { title: "programs load", shown_by: ShownBy::Load },
     Capability { title: "programs attach", shown_by: ShownBy::Attach },
     Capability { title: "attribution: loopback", shown_by: ShownBy::Measured("loopback") },
@@ -64,6 +77,12 @@ pub(super) const CAPABILITIES: [Capability; 14] = [
     },
     Capability { title: "attribution: the whole agent", shown_by: ShownBy::Tests("attribution", "agent::") },
     Capability { title: "plaintext detection", shown_by: ShownBy::Tests("attribution", "findings::") },
+    Capability { title: "plaintext: every way of sending", shown_by: ShownBy::Tests("sending", "") },
+    Capability { title: "fallback from TLS", shown_by: ShownBy::Tests("fallback", "") },
+    Capability { title: "findings of a running agent", shown_by: ShownBy::Tests("findings", "") },
+    Capability { title: "policy, throttling and denial", shown_by: ShownBy::Tests("kernel_side", "") },
+    Capability { title: "block", shown_by: ShownBy::Tests("enforcement", "") },
+    Capability { title: "pins: restart and upgrade", shown_by: ShownBy::Tests("restart", "") },
     Capability { title: "`SO_NETNS_COOKIE`", shown_by: ShownBy::Fact("netns_cookie") },
     Capability { title: "MPTCP", shown_by: ShownBy::Fact("mptcp") },
     Capability { title: "kTLS", shown_by: ShownBy::Fact("ktls") },
