@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
             let image = folder.join(format!("{}.cpio", kernel.release));
             contents.pack(kernel, &plan, &image)?;
             let log = folder.join(format!("{}.log", kernel.release));
-            let result = guest::run(&guest::PC, &kernel.image, &image, &log, LIMIT, each);
+            let result = guest::run(&guest::PC, kernel, &image, &log, LIMIT, each);
             fs::remove_file(image)?;
             result
         })
@@ -153,6 +153,9 @@ fn row(name: &str, run: impl FnOnce(&mut dyn FnMut(Value)) -> Result<()>) -> Row
     let mut answers = Vec::new();
     let result = run(&mut |answer| {
         println!("    {name}: {}", shown(&answer));
+        if let Some(output) = answer["output"].as_str() {
+            println!("{output}");
+        }
         answers.push(answer);
     });
     let seconds = start.elapsed().as_secs_f64();
