@@ -148,12 +148,13 @@ impl Reader {
             UNREADABLE.with_label_values(&["counters"]).inc();
             return;
         };
-        let mut last = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        now.publish_since(&last);
-        *last = now;
+        // Before anybody can see it: killed in between, the next process must not count it again.
         if self.side.keep(&now).is_err() {
             UNREADABLE.with_label_values(&["counters"]).inc();
         }
+        let mut last = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        now.publish_since(&last);
+        *last = now;
     }
 
     /// Interfaces come and go; addresses that were configured stay.
