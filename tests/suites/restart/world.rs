@@ -225,7 +225,7 @@ fn samples(agent: &Agent, family: &str) -> Result<Vec<(String, u64)>> {
         let Some((labels, value)) = rest.strip_prefix('{').and_then(|rest| rest.split_once("} ")) else {
             continue;
         };
-        found.push((labels.to_owned(), value.parse::<f64>()? as u64));
+        found.push((labels.to_owned(), value.parse()?));
     }
     Ok(found)
 }
