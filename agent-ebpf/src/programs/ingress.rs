@@ -2,7 +2,7 @@
 //! a proxy's answer to `CONNECT`. Everything else costs one storage look-up.
 
 use super::{
-    egress::full_socket,
+    egress::any_socket,
     packet::{Packet, load},
     socket_of, tls,
 };
@@ -18,8 +18,8 @@ const PASS: i32 = 1;
 #[cgroup_skb(ingress)]
 fn plaintext_ingress(ctx: SkBuffContext) -> i32 {
     let skb: *mut __sk_buff = ctx.skb.skb;
-    let Some(sk) = full_socket(skb) else { return PASS };
-    let Some(socket) = socket_of(sk.cast()) else { return PASS };
+    let Some(sk) = any_socket(skb) else { return PASS };
+    let Some(socket) = socket_of(sk) else { return PASS };
     // SAFETY: the storage value of the packet's own socket. Its lock is not held here: see `Flow` for who writes what.
     let (flow, watch) = unsafe { (addr_of_mut!((*socket).flow), (*socket).flow.watch) };
     if watch == WATCH_NOTHING {
