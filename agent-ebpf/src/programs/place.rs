@@ -13,14 +13,14 @@ struct Network {
     address: [u32; 4],
 }
 
-/// One of the `PLACE_*`. `remote` is the packet's, so whoever redirects in his own namespace does not hide where
-/// it leads; `wanted` and its port are what was given to `connect`, so that a Service in front of the agent is the agent.
+/// One of the `PLACE_*`, by the packet's own destination: whoever redirects in his own namespace what he says is for
+/// the agent does not hide where it leads. A Service in front of the agent is the agent, being translated further on.
 #[inline(always)]
-pub(super) fn of(remote: Address, wanted: Address, port: u32) -> u32 {
+pub(super) fn of(remote: Address, port: u32) -> u32 {
     if remote.is_loopback() {
         return PLACE_POD;
     }
-    if receives_on(port) && (own_contains(&remote.0) || own_contains(&wanted.0)) {
+    if receives_on(port) && own_contains(&remote.0) {
         return PLACE_AGENT;
     }
     let halves = |word: u64| [word as u32, (word >> 32) as u32];

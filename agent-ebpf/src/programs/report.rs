@@ -67,8 +67,8 @@ pub(super) fn verdict(
         }
         origin.cast_const()
     };
-    let (wanted, wanted_port) = unsafe { wanted(origin) };
-    let place = place::of(remote, wanted, wanted_port);
+    let wanted_port = unsafe { (*origin).destination_port };
+    let place = place::of(remote, packet.destination_port());
     let ruling = unsafe { policy::of(origin) };
     let mut event = Event { evidence: *evidence, remote, place, mode: ruling.at(place) };
     let mut action = Action::Pass;
@@ -153,16 +153,6 @@ unsafe fn deny(origin: *const OriginRecord, pod: u64) {
         let (key, until) = (ptr::from_ref(&key).cast(), ptr::from_ref(&until).cast());
         bpf_map_update_elem(raw(&maps::DENIED), key, until, 0);
     }
-}
-
-/// The destination that was given to `connect`.
-///
-/// # Safety
-/// `origin` must point to a record.
-#[inline(always)]
-unsafe fn wanted(origin: *const OriginRecord) -> (Address, u32) {
-    // SAFETY: by contract; the address is 16 bytes at an offset that is a multiple of 8.
-    unsafe { (*(&raw const (*origin).destination).cast(), (*origin).destination_port) }
 }
 
 /// Writes into the storage what the socket tells of who opened it: nothing saw the `connect`.
