@@ -132,6 +132,8 @@ fn flags(toolchain: &Toolchain) -> Result<Vec<String>> {
     let mut flags = vec![
         format!("-Clinker={}", toolchain.linker.display()),
         "-Clink-arg=--btf".to_owned(),
+        // Fills and copies as stores, not as calls of functions that go byte by byte.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         remap(&fs::canonicalize(root())?, "spanwarden"),
         remap(&toolchain.library()?, "library"),
