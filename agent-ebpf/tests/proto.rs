@@ -64,14 +64,17 @@ pub(crate) const HTTP_PATHS: [(&str, u32); 4] = [
     ("/v1development/profiles", SIGNAL_PROFILES),
 ];
 
+/// Bytes, and what is found, or else the verdict.
+type Row = (&'static [u8], (Option<Found>, Verdict));
+
 #[test]
 fn the_first_bytes_of_http1_and_of_others() {
-    let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc];
+    const HELLO: [u8; 9] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc];
     let some = |found: Found| (Some(found), Verdict::Pending);
     let none = |verdict: Verdict| (None, verdict);
-    let table: &[(&[u8], (Option<Found>, Verdict))] = &[
-        (&hello, none(Verdict::Tls)),
-        (&hello[..5], none(Verdict::Pending)),
+    let table: &[Row] = &[
+        (&HELLO, none(Verdict::Tls)),
+        (HELLO.split_at(5).0, none(Verdict::Pending)),
         (&[0x16, 3, 3, 0, 4, 2], none(Verdict::Foreign)),
         (&[0x17, 3, 3, 0, 4, 1], none(Verdict::Foreign)),
         (&[0x16, 2, 0, 0, 4, 1], none(Verdict::Foreign)),

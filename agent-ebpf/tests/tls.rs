@@ -107,6 +107,7 @@ fn recorded_handshakes_however_cut() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn what_was_not_recorded() {
     let hello = ">22:512:0100";
     let server = ["<22:122:0200", "<20:1:01", "<23:23:aaaa", "<23:450:aaaa", "<23:96:aaaa", "<23:53:aaaa"];

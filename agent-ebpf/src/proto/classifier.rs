@@ -185,6 +185,7 @@ const CLIENT_HELLO: u8 = 1;
 pub(super) const FRAME_HEADER: u32 = 9;
 
 /// What was found.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// HTTP/2, and not HTTP/1.
@@ -232,7 +233,7 @@ impl Classifier {
             self.restart(HEAD);
         }
         let known = self.next.wrapping_sub(at);
-        if known as i32 >= 0 {
+        if known.cast_signed() >= 0 {
             return known < len;
         }
         self.hole();
@@ -443,12 +444,12 @@ impl Classifier {
     /// they kept when they cannot, the request that begins the next packet would be missed.
     #[inline(always)]
     fn is_start(&self) -> bool {
-        let missing = OPENING.saturating_sub(self.have) * 8 & 63;
+        let missing = (OPENING.saturating_sub(self.have) * 8) & 63;
         let start = self.window[2];
         start == POST >> missing
             || start == PREFACE_START >> missing
             || start == CONNECT_START >> missing
-            || self.mode & ASKED != 0 && start >> (self.have.saturating_sub(1) * 8 & 63) == HANDSHAKE
+            || self.mode & ASKED != 0 && start >> ((self.have.saturating_sub(1) * 8) & 63) == HANDSHAKE
     }
 
     #[inline(always)]

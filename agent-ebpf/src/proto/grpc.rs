@@ -49,7 +49,7 @@ impl Bytes {
     #[inline(always)]
     fn shift(&mut self, by: u32) {
         let [high, middle, low] = self.words;
-        let bits = by * 8 & 63;
+        let bits = (by * 8) & 63;
         let other = 63 - bits;
         self.words = [high << bits | middle >> 1 >> other, middle << bits | low >> 1 >> other, low << bits];
     }
@@ -138,9 +138,9 @@ fn varint(bytes: u32) -> (u32, u32) {
     let fourth = core::hint::black_box(bytes >> 15 & third);
     let fifth = core::hint::black_box(bytes >> 7 & fourth);
     let value = bytes >> 24 & 0x7f
-        | (bytes >> 16 & 0x7f) * second << 7
-        | (bytes >> 8 & 0x7f) * third << 14
-        | (bytes & 0x7f) * fourth << 21;
+        | ((bytes >> 16 & 0x7f) * second) << 7
+        | ((bytes >> 8 & 0x7f) * third) << 14
+        | ((bytes & 0x7f) * fourth) << 21;
     (value, 1 + second + third + fourth + fifth)
 }
 

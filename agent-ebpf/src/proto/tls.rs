@@ -173,7 +173,7 @@ impl Side {
         }
         let known = self.next.wrapping_sub(at);
         // What is missing is sent again, and then what is here is not: the rest cannot be told.
-        if (known as i32) < 0 {
+        if known.cast_signed() < 0 {
             self.facts |= LOST;
             return false;
         }
@@ -228,12 +228,12 @@ impl Side {
     /// Type, length and the two bytes after the header; skips the record. `None` when these are not TLS.
     #[inline(always)]
     fn record(&mut self) -> Option<(u32, u32, u32)> {
-        let window = self.window << (8 * (LOOK - self.body) & 63);
+        let window = self.window << ((8 * (LOOK - self.body)) & 63);
         let kind = (window >> 48) as u32 & 0xff;
         let major = (window >> 40) as u32 & 0xff;
         let length = (window >> 16) as u32 & 0xffff;
         let body = window as u32 & 0xffff;
-        if major != 3 || kind < CHANGE_CIPHER_SPEC || kind > APPLICATION_DATA || length > LONGEST {
+        if major != 3 || !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) || length > LONGEST {
             self.facts |= NOT_TLS;
             return None;
         }
