@@ -50,6 +50,7 @@ const HOST: &str = "host";
 
 /// Arguments of `kernels`.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Kernels {
     /// Only this one (again for more): 5.10, 6.1, 6.12, newest, or `host` for this machine's own
     #[arg(long, value_name = "VERSION")]
@@ -60,6 +61,9 @@ pub(crate) struct Kernels {
     /// Only tests whose name contains this
     #[arg(long, default_value = "")]
     filter: String,
+    /// Of each suite only the tests that stand for the others: some minutes
+    #[arg(long)]
+    short: bool,
     /// Only loads and attaches the programs, without a suite
     #[arg(long)]
     load_only: bool,
@@ -86,6 +90,22 @@ impl Kernels {
     }
 }
 
+/// The short matrix, for `cargo xtask test`: every kernel, with these programs.
+pub(crate) fn short(object: Option<&Path>) -> Result<()> {
+    let arguments = Kernels {
+        kernel: Vec::new(),
+        suite: Vec::new(),
+        filter: String::new(),
+        short: true,
+        load_only: false,
+        connections: IN_A_GUEST,
+        object: None,
+        refresh: false,
+        list: false,
+    };
+    run(&arguments, object)
+}
+
 /// Boots every kernel, runs every suite, prints the table, and fails with what has failed. `object`: these programs
 /// instead of the committed ones.
 pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
@@ -97,7 +117,7 @@ pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
     let kernels =
         wanted.iter().map(|w| w.get(&folder, ARCHITECTURE, arguments.refresh)).collect::<Result<Vec<_>>>()?;
     let built = suites::build(object, &suites)?;
-    let mut plan = suites::plan(&suites, &built, &arguments.filter)?;
+    let mut plan = suites::plan(&suites, &built, &arguments.filter, arguments.short)?;
     plan["environment"][CONNECTIONS] = arguments.connections.to_string().into();
     let object = object.map_or_else(|| root().join("agent-ebpf/object/spanwarden.bpf.o"), Path::to_owned);
     let contents = contents(&built, &folder, object.clone())?;

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     build::{cargo, step, target},
-    ebpf, setup,
+    ebpf, kernels, setup,
 };
 
 /// Arguments of `test`.
@@ -16,6 +16,9 @@ pub(crate) struct Test {
     /// Leaves out the rebuild of the kernel programs: the committed object is tested as it is
     #[arg(long)]
     no_ebpf: bool,
+    /// Also boots other kernels and runs there the tests that stand for the suites: `cargo xtask kernels --short`
+    #[arg(long)]
+    kernels: bool,
 }
 
 impl Test {
@@ -42,7 +45,8 @@ impl Test {
         let debug = target().join("debug");
         let mut demo = Command::new(debug.join("demo"));
         demo.env("SPANWARDEN_BIN", debug.join("spanwarden")).env("SPANWARDEN_PYTHON", &python);
-        step("the demo, as a test", &mut demo)
+        step("the demo, as a test", &mut demo)?;
+        if self.kernels { kernels::short(object.as_deref()) } else { Ok(()) }
     }
 }
 

@@ -52,7 +52,7 @@ const WATCHED: &str = "watched";
 const UNWATCHED: &str = "unwatched";
 
 /// How long a program may take to get ready or to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -100,9 +100,9 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
             let empty = empty.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             links.push(empty.link(&watched)?);
         }
-        let looks_up = storage(&watched)?;
+        let sockets = storage(&watched)?;
         let look_ups =
-            [Hook::Egress, Hook::Ingress].map(|hook| Empty::look_up(hook, stats::LOOK_UP, looks_up.as_fd()));
+            [Hook::Egress, Hook::Ingress].map(|hook| Empty::look_up(hook, stats::LOOK_UP, sockets.as_fd()));
         for look_up in &look_ups {
             let look_up = look_up.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             links.push(look_up.link(&watched)?);

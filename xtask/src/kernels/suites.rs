@@ -18,6 +18,8 @@ pub(super) struct Suite {
     leave_out: &'static [&'static str],
     /// Parts of names of tests that need something of the kernel, with the fact that says whether it is there.
     needs: &'static [(&'static str, &'static str)],
+    /// Parts of names of the tests that stand for the suite when time is short.
+    short: &'static [&'static str],
 }
 
 /// The program that runs in the guest.
@@ -25,19 +27,47 @@ const GUEST: &str = "kernel-guest";
 /// Seconds that one test may take, on an emulated processor.
 const SECONDS: u64 = 240;
 
-pub(super) const SUITES: [Suite; 7] = [
-    Suite { name: "attribution", leave_out: &[], needs: &[] },
-    Suite { name: "kernel_side", leave_out: &[], needs: &[] },
+pub(super) const SUITES: [Suite; 8] = [
+    Suite {
+        name: "attribution",
+        leave_out: &[],
+        needs: &[],
+        short: &["agent::", "findings::", "evidence_is_never_more", "paths::ten_thousand"],
+    },
+    Suite {
+        name: "kernel_side",
+        // 100,000 connections.
+        leave_out: &["flood::a_flood"],
+        needs: &[],
+        short: &["a_blocked_connection_is_silent", "the_deepest_entry_counts"],
+    },
     Suite {
         name: "sending",
         // Programs in Go and Python, and OpenSSL's.
         leave_out: &["nothing_of_go", "nothing_of_python", "nothing_of_openssl", "a_proxy_between"],
         needs: &[("tls_by_the_kernel", "ktls"), ("every_way_of_sending", "mptcp")],
+        short: &["every_way_of_sending", "every_kind_of_address"],
     },
-    Suite { name: "fallback", leave_out: &["the_sdk_for_python", "the_sdk_for_go"], needs: &[] },
-    Suite { name: "findings", leave_out: &[], needs: &[] },
-    Suite { name: "enforcement", leave_out: &[], needs: &[] },
-    Suite { name: "restart", leave_out: &[], needs: &[] },
+    Suite {
+        name: "fallback",
+        leave_out: &["the_sdk_for_python", "the_sdk_for_go"],
+        needs: &[],
+        short: &["keys::one_destination"],
+    },
+    Suite { name: "findings", leave_out: &["flood::"], needs: &[], short: &["every_connection_is_one_line"] },
+    Suite {
+        name: "enforcement",
+        leave_out: &[],
+        needs: &[],
+        short: &["nothing_of_a_span_arrives", "the_application_gets_an_error_at_once"],
+    },
+    Suite {
+        name: "restart",
+        leave_out: &[],
+        needs: &[],
+        short: &["nothing_of_the_time_without_an_agent_is_lost"],
+    },
+    Suite { name: "abuse", leave_out: &[], needs: &[], short: &["raw", "relay"] },
 ];
 
 /// What the matrix says of a kernel.
@@ -60,7 +90,7 @@ pub(super) enum ShownBy {
     Fact(&'static str),
 }
 
-pub(super) const CAPABILITIES: [Capability; 20] = [
+pub(super) const CAPABILITIES: [Capability; 21] = [
     Capability { title: "programs load", shown_by: ShownBy::Load },
     Capability { title: "programs attach", shown_by: ShownBy::Attach },
     Capability { title: "attribution: loopback", shown_by: ShownBy::Measured("loopback") },
@@ -83,6 +113,7 @@ pub(super) const CAPABILITIES: [Capability; 20] = [
     Capability { title: "policy, throttling and denial", shown_by: ShownBy::Tests("kernel_side", "") },
     Capability { title: "block", shown_by: ShownBy::Tests("enforcement", "") },
     Capability { title: "pins: restart and upgrade", shown_by: ShownBy::Tests("restart", "") },
+    Capability { title: "forgery: sockets, ports, handshakes", shown_by: ShownBy::Tests("abuse", "") },
     Capability { title: "`SO_NETNS_COOKIE`", shown_by: ShownBy::Fact("netns_cookie") },
     Capability { title: "MPTCP", shown_by: ShownBy::Fact("mptcp") },
     Capability { title: "kTLS", shown_by: ShownBy::Fact("ktls") },
@@ -163,8 +194,9 @@ pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
     Ok(Built { suites, programs })
 }
 
-/// What `kernel-guest` is to run: every test of the suites whose name contains `filter`.
-pub(super) fn plan(wanted: &[&Suite], built: &Built, filter: &str) -> Result<Value> {
+/// What `kernel-guest` is to run: every test of the suites whose name contains `filter`; or only those that stand for
+/// the others.
+pub(super) fn plan(wanted: &[&Suite], built: &Built, filter: &str, short: bool) -> Result<Value> {
     let mut suites = Vec::new();
     for (suite, binary) in wanted.iter().zip(&built.suites) {
         let output = Command::new(binary).args(["--list", "--format", "terse"]).output();
@@ -174,6 +206,7 @@ pub(super) fn plan(wanted: &[&Suite], built: &Built, filter: &str) -> Result<Val
             .lines()
             .filter_map(|line| line.strip_suffix(": test"))
             .filter(|name| name.contains(filter) && !suite.leave_out.iter().any(|part| name.contains(part)))
+            .filter(|name| !short || suite.short.iter().any(|part| name.contains(part)))
             .map(|name| {
                 let needs = suite.needs.iter().find(|(part, _)| name.contains(part)).map(|(_, fact)| fact);
                 json!({ "name": name, "needs": needs })

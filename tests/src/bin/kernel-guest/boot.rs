@@ -90,10 +90,8 @@ fn prepare() -> Result<()> {
             answer(&serde_json::json!({ "module": module, "error": format!("{error:#}") }));
         }
     }
-    for command in ["link set lo up"] {
-        let done = Command::new("/bin/busybox").arg("ip").args(command.split(' ')).status()?;
-        anyhow::ensure!(done.success(), "ip {command}: {done}");
-    }
+    let done = Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status()?;
+    anyhow::ensure!(done.success(), "ip link set lo up: {done}");
     Ok(())
 }
 
