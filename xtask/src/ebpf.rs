@@ -136,7 +136,7 @@ fn flags(toolchain: &Toolchain) -> Result<Vec<String>> {
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         remap(&fs::canonicalize(root())?, "spanwarden"),
-        remap(&toolchain.library()?, "library"),
+        remap(&toolchain.sources()?, "library"),
     ];
     // One folder a registry, named after its host.
     let registries =

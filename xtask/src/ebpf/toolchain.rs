@@ -38,7 +38,7 @@ impl Toolchain {
     }
 
     /// Where the standard library's sources lie.
-    pub(super) fn library(&self) -> Result<PathBuf> {
+    pub(super) fn sources(&self) -> Result<PathBuf> {
         library(&self.rustc).context("the compiler has no sources of the standard library")
     }
 }
