@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+pub mod auth;
 pub mod exporters;
 pub mod extensions;
 pub mod processors;
@@ -167,7 +168,7 @@ impl Config {
     pub fn origin(&self) -> Option<&extensions::OriginExtension> {
         self.enabled_extensions().find_map(|extension| match &extension.config {
             Extension::Origin(origin) => Some(origin.as_ref()),
-            Extension::HealthCheck { .. } => None,
+            _ => None,
         })
     }
 }

@@ -13,6 +13,7 @@ pub mod otlp;
 pub mod transport;
 
 pub mod origin;
+pub mod auth;
 pub mod receiver;
 pub mod scrub;
 pub mod sampling;

@@ -24,6 +24,10 @@ pub struct Context {
     /// The sender, where one connection sent the whole batch. `None` after batches were merged, and on a
     /// gateway, where the agent has already stamped the resources.
     pub origin: Option<Arc<crate::origin::Origin>>,
+    /// Who sent it, as far as it was proven. Batches of different principals may be merged, which makes this `None`.
+    pub identity: Option<Arc<crate::auth::Identity>>,
+    /// The tenant. Batches of different tenants are never merged.
+    pub tenant: Option<Arc<str>>,
 }
 
 /// A serialised `ExportTraceServiceRequest` on its way through the pipeline.

@@ -1,5 +1,6 @@
 //! What the program tells about itself: metrics, health, logs. It imports no stage; every stage imports it.
 
+pub mod events;
 pub mod health;
 pub mod logs;
 pub mod memory;

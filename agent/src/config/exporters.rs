@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FilePath, Located, tls::ClientTls};
+use super::{FilePath, Located, auth::Auth, tls::ClientTls};
 
 /// An exporter.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct OtlpExporter {
     pub compression: Compression,
     /// `headers`
     pub headers: Vec<(String, String)>,
+    /// `auth`
+    pub auth: Option<Auth>,
     /// What a request may take; default 5 s.
     pub timeout: Duration,
     /// `retry_on_failure`
@@ -64,6 +66,8 @@ pub struct OtlpHttpExporter {
     pub compression: Compression,
     /// `headers`
     pub headers: Vec<(String, String)>,
+    /// `auth`
+    pub auth: Option<Auth>,
     /// Default 30 s.
     pub timeout: Duration,
     /// `retry_on_failure`

@@ -1,6 +1,9 @@
 //! `extensions:`
 
-use super::FilePath;
+use super::{
+    FilePath,
+    auth::{BearerTokenExtension, IdentityExtension, OidcExtension},
+};
 use std::{net::IpAddr, time::Duration};
 
 /// An extension.
@@ -13,6 +16,12 @@ pub enum Extension {
         /// Default `localhost:13133`.
         endpoint: String,
     },
+    /// `oidc`
+    Oidc(Box<OidcExtension>),
+    /// `bearertokenauth`
+    BearerToken(Box<BearerTokenExtension>),
+    /// `identity`, ours: who may speak for whom
+    Identity(Box<IdentityExtension>),
 }
 
 /// `origin`
@@ -169,9 +178,46 @@ impl Default for FindingsOutput {
     }
 }
 
-/// `pods`: where names and labels of pods come from. `kubelet` and `api` are not built yet.
+/// `pods`: where names and labels of pods come from.
 #[derive(Clone, Debug)]
 pub enum Pods {
     /// `{file: pods.yaml}`, read again when it changes
     File(FilePath),
+    /// `kubelet`: the node's own list, asked for again and again and when an unknown pod appears
+    Kubelet(Kubelet),
+    /// `api`: a watch of this node's pods
+    Api(Api),
+}
+
+/// `pods: {kubelet: {}}`
+#[derive(Clone, Debug)]
+pub struct Kubelet {
+    /// `endpoint`. Default `https://127.0.0.1:10250`.
+    pub endpoint: String,
+    /// `interval` between lists. Default 10 s.
+    pub interval: Duration,
+    /// How to reach it.
+    pub client: ApiClient,
+}
+
+/// `pods: {api: {}}`
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// `node`: the node's name. Default: the environment variable `K8S_NODE_NAME`.
+    pub node: Option<String>,
+    /// How to reach the API server.
+    pub client: ApiClient,
+}
+
+/// How the API server or a kubelet is reached. The defaults are those of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiClient {
+    /// `endpoint`: absent: `KUBERNETES_SERVICE_HOST` and `_PORT`.
+    pub endpoint: Option<String>,
+    /// `ca_file`. Default `/var/run/secrets/kubernetes.io/serviceaccount/ca.crt`.
+    pub ca_file: Option<FilePath>,
+    /// `token_file`. Default `/var/run/secrets/kubernetes.io/serviceaccount/token`.
+    pub token_file: Option<FilePath>,
+    /// `insecure_skip_verify`: for kubelets with certificates of their own making.
+    pub insecure_skip_verify: bool,
 }

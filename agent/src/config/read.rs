@@ -6,13 +6,17 @@ use super::{
     yaml::{Key, Node, Value},
 };
 
+mod auth;
+mod bearer;
 mod checks;
 mod endpoint;
 mod exporters;
 mod extensions;
+mod identity;
 mod k8s_attributes;
 mod kinds;
 mod loadbalancing;
+mod oidc;
 mod processors;
 mod receivers;
 mod scrubbing;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::tls::ServerTls;
+use super::{auth::Auth, tls::ServerTls};
 
 /// A receiver.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct GrpcServer {
     pub endpoint: String,
     /// Absent: plaintext.
     pub tls: Option<ServerTls>,
+    /// `auth`
+    pub auth: Option<Auth>,
     /// Largest message, compressed and decompressed alike; default 4 MiB as gRPC's.
     pub max_recv_msg_size_mib: u64,
     /// `max_concurrent_streams`; default 200.
@@ -57,6 +59,8 @@ pub struct HttpServer {
     pub endpoint: String,
     /// Absent: plaintext.
     pub tls: Option<ServerTls>,
+    /// `auth`
+    pub auth: Option<Auth>,
     /// Bytes, of the compressed and of the decompressed body; default 20 MiB.
     pub max_request_body_size: u64,
     /// Default `/v1/traces`.

@@ -1,5 +1,7 @@
 //! `configtls`: the Collector's TLS settings.
 
+use std::time::Duration;
+
 use super::FilePath;
 
 /// Lowest TLS version that is spoken. Nothing below 1.2 exists here.
@@ -21,8 +23,26 @@ pub struct ServerTls {
     pub key_file: FilePath,
     /// When set, clients must present a certificate that one of these CAs signed.
     pub client_ca_file: Option<FilePath>,
+    /// `client_auth`, ours. Default: required where `client_ca_file` is set, else off.
+    pub client_auth: ClientAuth,
+    /// `crl_files`, ours: revocation lists, PEM; with them every certificate below the CA must be covered by one.
+    pub crl_files: Vec<FilePath>,
+    /// `reload_interval`: how often files are looked at besides being watched. Default 30 s.
+    pub reload_interval: Option<Duration>,
     /// `min_version`
     pub min_version: TlsVersion,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// None is asked for.
+    #[default]
+    Off,
+    /// One that is shown must be good; without one the client is anonymous.
+    Optional,
+    /// One must be shown.
+    Required,
 }
 
 /// `tls:` of a client. Absent in the file means TLS with the system's roots, as in the Collector.
@@ -40,6 +60,8 @@ pub struct ClientTls {
     pub key_file: Option<FilePath>,
     /// Name to verify instead of the endpoint's host.
     pub server_name_override: Option<String>,
+    /// `reload_interval`, as of a server
+    pub reload_interval: Option<Duration>,
     /// `min_version`
     pub min_version: TlsVersion,
 }

@@ -372,7 +372,7 @@ fn join(mut batches: Vec<Batch>) -> Batch {
     let origin: Option<Arc<Origin>> =
         batches.first().filter(|_| same).and_then(|batch| batch.context.origin.clone());
     let spans = batches.iter().fold(0, |sum, batch| sum + batch.spans);
-    Batch { data: Bytes::from(data), spans, context: Context { origin } }
+    Batch { data: Bytes::from(data), spans, context: Context { origin, ..Context::default() } }
 }
 
 fn same_origin(a: &Context, b: &Context) -> bool {

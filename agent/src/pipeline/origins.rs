@@ -107,6 +107,9 @@ fn pods(extension: &OriginExtension) -> Result<Arc<dyn PodSource>> {
                 .with_context(|| format!("extensions::origin::pods: {}", path.display()))?;
             Ok(Arc::new(pods))
         }
+        Some(Pods::Kubelet(_) | Pods::Api(_)) => {
+            anyhow::bail!("extensions::origin::pods: `kubelet` and `api` are known but not built yet")
+        }
         None => Ok(Arc::new(NoPods)),
     }
 }

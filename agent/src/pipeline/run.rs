@@ -107,7 +107,7 @@ async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, cre
 async fn telemetry(config: &Config, health: &Arc<Health>) -> Result<JoinSet<()>> {
     let configured = config.enabled_extensions().find_map(|component| match &component.config {
         Extension::HealthCheck { endpoint } => Some(endpoint.as_str()),
-        Extension::Origin(_) => None,
+        _ => None,
     });
     let metrics = &config.service.telemetry;
     let wanted = [

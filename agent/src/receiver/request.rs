@@ -62,7 +62,7 @@ pub(super) async fn consume(
         connection.meters.success.inc();
         return Ok(Accepted::default());
     }
-    let context = Context { origin: Some(connection.origin.clone()) };
+    let context = Context { origin: Some(connection.origin.clone()), ..Context::default() };
     let accepted = connection
         .upstream
         .consumer

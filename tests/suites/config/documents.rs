@@ -10,7 +10,7 @@ use spanwarden::config::{
         Action, ActionValue, ErrorMode, Literal, PolicyRule, Processor, RedactionSummary, StatusCode,
     },
     receivers::{OtlpReceiver, Receiver},
-    tls::{ServerTls, TlsVersion},
+    tls::{ClientAuth, ServerTls, TlsVersion},
 };
 
 #[test]
@@ -94,6 +94,9 @@ fn document_001_receiver_tls() {
         cert_file: "/etc/otelcol/server.crt".into(),
         key_file: "/etc/otelcol/server.key".into(),
         client_ca_file: Some("/etc/otelcol/client-ca.crt".into()),
+        client_auth: ClientAuth::Required,
+        crl_files: Vec::new(),
+        reload_interval: None,
         min_version: TlsVersion::V12,
     };
     assert_eq!((grpc.tls.as_ref(), http.tls.as_ref()), (Some(&tls), Some(&tls)));

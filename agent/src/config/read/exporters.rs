@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{endpoint, loadbalancing, tls};
+use super::{auth, endpoint, loadbalancing, tls};
 use crate::config::{
     Located,
     exporters::{
@@ -41,6 +41,7 @@ pub(super) fn otlp(mut fields: Fields<'_>, endpoint: Located<String>) -> OtlpExp
         tls: tls::client(&mut fields),
         compression: compression(&mut fields),
         headers: headers(&mut fields),
+        auth: auth::read(&mut fields),
         timeout: timeout(&mut fields, Duration::from_secs(5)),
         retry: retry(&mut fields),
         queue: queue(&mut fields),
@@ -49,7 +50,7 @@ pub(super) fn otlp(mut fields: Fields<'_>, endpoint: Located<String>) -> OtlpExp
     if scheme == Some("https") && exporter.tls.insecure {
         fields.error_at("tls", "`insecure: true` contradicts the endpoint's `https://`");
     }
-    fields.not_built(&["auth", "authority", "user_agent", "keepalive", "middlewares", "batcher"]);
+    fields.not_built(&["authority", "user_agent", "keepalive", "middlewares", "batcher"]);
     fields.ignored(&BUFFERS, "buffers follow what is sent");
     fields.ignored(
         &["balancer_name"],
@@ -76,12 +77,12 @@ fn otlp_http(mut fields: Fields<'_>) -> OtlpHttpExporter {
         tls: tls::client(&mut fields),
         compression: compression(&mut fields),
         headers: headers(&mut fields),
+        auth: auth::read(&mut fields),
         timeout: timeout(&mut fields, Duration::from_secs(30)),
         retry: retry(&mut fields),
         queue: queue(&mut fields),
     };
     fields.not_built(&[
-        "auth",
         "proxy_url",
         "cookies",
         "compression_params",

@@ -15,6 +15,9 @@ use crate::config::{
 pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Extension {
     match kind {
         "origin" => Extension::Origin(Box::new(origin(fields))),
+        "oidc" => Extension::Oidc(Box::new(super::oidc::read(fields))),
+        "bearertokenauth" => Extension::BearerToken(Box::new(super::bearer::read(fields))),
+        "identity" => Extension::Identity(Box::new(super::identity::read(fields))),
         _ => health_check(fields),
     }
 }

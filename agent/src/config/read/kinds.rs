@@ -44,7 +44,14 @@ fn built(section: Section) -> &'static [(&'static str, &'static str)] {
             ("loadbalancing", "loadbalancing"),
             ("load_balancing", "loadbalancing"),
         ],
-        Section::Extensions => &[("origin", "origin"), ("health_check", "health_check")],
+        Section::Extensions => &[
+            ("origin", "origin"),
+            ("health_check", "health_check"),
+            ("oidc", "oidc"),
+            ("bearertokenauth", "bearertokenauth"),
+            ("bearer_token_auth", "bearertokenauth"),
+            ("identity", "identity"),
+        ],
     }
 }
 
@@ -239,11 +246,7 @@ const EXPORTERS: [&str; 47] = [
     "zipkin",
 ];
 
-const EXTENSIONS: [&str; 37] = [
-    "identity",
-    "oidc",
-    "bearertokenauth",
-    "bearer_token_auth",
+const EXTENSIONS: [&str; 33] = [
     "ack",
     "asapauthextension",
     "avro_log_encoding",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{endpoint, tls};
+use super::{auth, endpoint, tls};
 use crate::config::{
     fields::Fields,
     receivers::{GrpcServer, HttpServer, Keepalive, OtlpReceiver, Receiver},
@@ -30,7 +30,7 @@ pub(super) fn read(kind: &'static str, mut fields: Fields<'_>) -> Option<Receive
 }
 
 /// What gRPC and HTTP servers share and we do not have.
-const NOT_BUILT: [&str; 3] = ["auth", "include_metadata", "middlewares"];
+const NOT_BUILT: [&str; 2] = ["include_metadata", "middlewares"];
 
 fn transport(fields: &mut Fields<'_>) {
     if let Some(transport) = fields.string("transport")
@@ -47,6 +47,7 @@ fn grpc(mut fields: Fields<'_>) -> GrpcServer {
     let server = GrpcServer {
         endpoint: endpoint::listen(&mut fields, "localhost:4317"),
         tls: tls::server(&mut fields),
+        auth: auth::read(&mut fields),
         max_recv_msg_size_mib: match fields.unsigned("max_recv_msg_size_mib") {
             None | Some(0) => GRPC_MESSAGE_MIB,
             Some(size) => size,
@@ -90,6 +91,7 @@ fn http(mut fields: Fields<'_>) -> HttpServer {
     let server = HttpServer {
         endpoint: endpoint::listen(&mut fields, "localhost:4318"),
         tls: tls::server(&mut fields),
+        auth: auth::read(&mut fields),
         max_request_body_size: match fields.unsigned("max_request_body_size") {
             None | Some(0) => HTTP_BODY,
             Some(size) => size,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::{
     fields::Fields,
-    tls::{ClientTls, ServerTls, TlsVersion},
+    tls::{ClientAuth, ClientTls, ServerTls, TlsVersion},
 };
 
 /// What the Collector has beyond this.
@@ -43,7 +43,16 @@ pub(super) fn server(parent: &mut Fields<'_>) -> Option<ServerTls> {
         fields.error("a server's `tls` needs both `cert_file` and `key_file`");
         return None;
     };
-    Some(ServerTls { cert_file, key_file, client_ca_file, min_version })
+    let client_auth = if client_ca_file.is_some() { ClientAuth::Required } else { ClientAuth::Off };
+    Some(ServerTls {
+        cert_file,
+        key_file,
+        client_ca_file,
+        client_auth,
+        crl_files: Vec::new(),
+        reload_interval: None,
+        min_version,
+    })
 }
 
 /// `tls:` of a client; absent means TLS with the system's roots.
@@ -56,6 +65,7 @@ pub(super) fn client(parent: &mut Fields<'_>) -> ClientTls {
         cert_file: path(&mut fields, "cert_file"),
         key_file: path(&mut fields, "key_file"),
         server_name_override: fields.string("server_name_override").filter(|name| !name.is_empty()),
+        reload_interval: None,
         min_version: versions(&mut fields),
     };
     fields.not_built(&NOT_BUILT);
