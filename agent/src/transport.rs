@@ -1,3 +1,4 @@
-//! What both ends of a connection share: TLS from files.
+//! What both ends of a connection share: TLS from files; and a small HTTP client for keys, reviews and pods.
 
+pub mod http;
 pub mod tls;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{ComponentId, FilePath, Located, extensions::PodSelector};
+use super::{
+    ComponentId, FilePath, Located,
+    extensions::{ApiClient, PodSelector},
+};
 
 /// `auth:` of a server or client.
 #[derive(Clone, Debug)]
@@ -18,8 +21,9 @@ pub struct OidcExtension {
     pub attribute: String,
     /// `providers`; the fields of one may also stand in the extension itself, as before they were a list.
     pub providers: Vec<OidcProvider>,
-    /// `token_review`, ours: ask the API server about each token that is seen for the first time.
-    pub token_review: bool,
+    /// `token_review`, ours: ask this API server about each token that is seen for the first time. `true` is the API
+    /// server as a pod knows it.
+    pub token_review: Option<ApiClient>,
 }
 
 /// One of `providers`.
@@ -33,6 +37,8 @@ pub struct OidcProvider {
     pub issuer_ca_path: Option<FilePath>,
     /// `public_keys_file`: keys in PEM (public keys or certificates) or JWKS; then nothing is fetched.
     pub public_keys_file: Option<FilePath>,
+    /// `jwks_url`, ours: where the keys are; then there is no discovery. Needed where the issuer names another host.
+    pub jwks_url: Option<String>,
     /// `username_claim`. Default `sub`.
     pub username_claim: String,
     /// `groups_claim`
