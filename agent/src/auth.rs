@@ -6,15 +6,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bind;
+mod names;
 mod principal;
 mod refused;
+mod tenant;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use http::HeaderMap;
 
+use crate::{origin::Pod, telemetry::Cause};
+
 pub use principal::{Method, ObjectReference, Principal, ServiceAccount};
 pub use refused::{Refused, RefusedKind};
+pub use tenant::Tenant;
 
 /// What came of a request's credentials.
 pub type Proof = Result<Arc<Principal>, Refused>;
@@ -39,5 +45,15 @@ pub struct Identity {
     /// Who counts as the sender: of the token, else of the client certificate. `None`: anonymous.
     pub principal: Option<Arc<Principal>>,
     /// The tenant that rules give it; `None` where tenancy is off.
-    pub tenant: Option<Arc<str>>,
+    pub tenant: Option<Arc<Tenant>>,
+    /// An agent in front of us: what it says of origins holds.
+    pub is_agent: bool,
+    /// The pod of the connection, which may have become known after its origin.
+    pub pod: Option<Arc<Pod>>,
+    /// Which of `identity.rules` says what its spans may claim.
+    pub rule: Option<usize>,
+    /// What its credentials contradict, where that does not refuse it.
+    pub contradiction: Option<Cause>,
+    /// Its spans are kept apart.
+    pub quarantined: bool,
 }

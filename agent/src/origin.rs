@@ -102,6 +102,8 @@ pub struct Pod {
     pub deployment: Option<String>,
     /// The controller that the pod belongs to, where that is no deployment: `StatefulSet`, `DaemonSet`, `CronJob`, ….
     pub owner: Option<String>,
+    /// `spec.serviceAccountName`
+    pub service_account: Option<String>,
     /// `spec.hostNetwork`: its addresses and its loopback are the node's.
     pub host_network: bool,
     /// Addresses of the pod (`status.podIPs`).
@@ -138,6 +140,10 @@ pub trait PodSource: Send + Sync {
     fn by_uid(&self, uid: &str) -> Option<Arc<Pod>>;
     /// The pod with this address; `None` for host-network pods.
     fn by_ip(&self, ip: std::net::IpAddr) -> Option<Arc<Pod>>;
+    /// Whether it knows every pod of this node by now, so that one which it does not know is not here.
+    fn lists_all(&self) -> bool {
+        false
+    }
     /// The Service with this address. Sources that know no Services have none.
     fn service_by_ip(&self, _: std::net::IpAddr) -> Option<Arc<Service>> {
         None

@@ -27,7 +27,7 @@ pub struct Context {
     /// Who sent it, as far as it was proven. Batches of different principals may be merged, which makes this `None`.
     pub identity: Option<Arc<crate::auth::Identity>>,
     /// The tenant. Batches of different tenants are never merged.
-    pub tenant: Option<Arc<str>>,
+    pub tenant: Option<Arc<crate::auth::Tenant>>,
 }
 
 /// A serialised `ExportTraceServiceRequest` on its way through the pipeline.

@@ -104,7 +104,7 @@ pub struct IdentityExtension {
 }
 
 /// What is asked of a sender.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Binding {
     /// `evidence`: the least that is accepted: `kernel`, `address` or `none` (default).
     pub evidence: EvidenceLevel,

@@ -20,6 +20,7 @@ mod oidc;
 mod processors;
 mod receivers;
 mod scrubbing;
+mod selector;
 mod service;
 mod tail_sampling;
 mod tls;

@@ -92,6 +92,7 @@ fn pod(item: &Value) -> Result<ListedPod, &'static str> {
         node: text(item, &["spec", "nodeName"]).map(str::to_owned),
         deployment: deployment(item, &labels),
         owner: owner(item),
+        service_account: text(item, &["spec", "serviceAccountName"]).map(str::to_owned),
         host_network,
         ips: addresses(item),
         containers: containers(item),
