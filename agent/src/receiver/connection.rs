@@ -36,7 +36,7 @@ use super::{
     reply::Reply,
     sniff::{self, Sniffed},
 };
-use crate::{origin::Origin, transport::tls};
+use crate::{auth::Principal, origin::Origin, transport::tls};
 
 /// HTTP/2 windows: a whole batch of the default size arrives without waiting for a window update, and a frame of
 /// up to 1 MiB without being cut into pieces. A connection's unread bytes stay below its window.
@@ -61,6 +61,9 @@ pub(super) struct Connection {
     pub(super) activity: Activity,
     /// Told to end the connection gracefully.
     pub(super) close: Notify,
+    /// Who the client certificate proves; `None`: anonymous.
+    #[allow(dead_code, reason = "read by whoever judges a request")]
+    pub(super) certificate: Option<Arc<Principal>>,
     /// A request was answered without reading all of its body.
     unread: AtomicBool,
 }
@@ -111,14 +114,15 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
         Protocol::Grpc { max_message, .. } => max_message,
         Protocol::Http { max_body, .. } => max_body,
     };
-    let connection = Arc::new(Connection {
+    let connection = Connection {
         share: service.upstream.admission.share(largest as u64),
         service,
         origin,
         activity: Activity::default(),
         close: Notify::new(),
+        certificate: None,
         unread: AtomicBool::new(false),
-    });
+    };
     let patience = match connection.protocol {
         Protocol::Http { header_timeout, .. } if connection.tls.is_none() => header_timeout,
         _ => connection.limits.handshake,
@@ -161,7 +165,7 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
 }
 
 async fn serve_plain(
-    connection: Arc<Connection>,
+    connection: Connection,
     stream: Sniffed<TcpStream>,
     protocol: sniff::Protocol,
     shutdown: Shutdown,
@@ -178,14 +182,14 @@ async fn serve_plain(
             answer_and_close(stream, &sniff::answer_to_http1_on_grpc()).await;
         }
         (sniff::Protocol::Http2, _) | (_, Transport::Grpc) => {
-            serve_http(connection, stream, Http::Two, shutdown).await;
+            serve_http(Arc::new(connection), stream, Http::Two, shutdown).await;
         }
-        (_, Transport::Http) => serve_http(connection, stream, Http::One, shutdown).await,
+        (_, Transport::Http) => serve_http(Arc::new(connection), stream, Http::One, shutdown).await,
     }
 }
 
 async fn serve_tls(
-    connection: Arc<Connection>,
+    connection: Connection,
     stream: tokio_rustls::server::TlsStream<Sniffed<TcpStream>>,
     shutdown: Shutdown,
 ) {
@@ -195,7 +199,7 @@ async fn serve_tls(
         None if connection.transport == Transport::Grpc => Http::Two,
         _ => Http::One,
     };
-    serve_http(connection, stream, http, shutdown).await;
+    serve_http(Arc::new(connection), stream, http, shutdown).await;
 }
 
 async fn serve_http<S>(connection: Arc<Connection>, stream: S, http: Http, shutdown: Shutdown)
