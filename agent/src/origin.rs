@@ -102,21 +102,56 @@ pub struct Pod {
     pub deployment: Option<String>,
     /// The controller that the pod belongs to, where that is no deployment: `StatefulSet`, `DaemonSet`, `CronJob`, ….
     pub owner: Option<String>,
+    /// `k8s.cronjob.name`
+    pub cron_job: Option<String>,
+    /// `metadata.ownerReferences`: `ReplicaSet`, `StatefulSet`, `DaemonSet`, `Job`, ….
+    pub owners: Vec<Owner>,
     /// `spec.serviceAccountName`
     pub service_account: Option<String>,
+    /// `spec.hostname`
+    pub hostname: Option<String>,
+    /// `metadata.creationTimestamp`, RFC 3339: the Collector's `k8s.pod.start_time`.
+    pub created: Option<String>,
     /// `spec.hostNetwork`: its addresses and its loopback are the node's.
     pub host_network: bool,
     /// Addresses of the pod (`status.podIPs`).
     pub ips: Vec<std::net::IpAddr>,
-    /// `(container id, container name)`
-    pub containers: Vec<(String, String)>,
+    /// Containers that have started, those of earlier restarts not among them.
+    pub containers: Vec<Container>,
     /// Labels, sorted by key.
     pub labels: Vec<(String, String)>,
     /// Annotations, sorted by key.
     pub annotations: Vec<(String, String)>,
 }
 
+/// One of `metadata.ownerReferences`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// `kind`
+    pub kind: String,
+    /// `name`
+    pub name: String,
+    /// `uid`
+    pub uid: String,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// `container.id`, without the runtime's scheme.
+    pub id: String,
+    /// `k8s.container.name`
+    pub name: String,
+    /// The image as the pod's specification names it; empty where that is not known.
+    pub image: String,
+}
+
 impl Pod {
+    /// The container with this id.
+    pub fn container(&self, id: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.id == id)
+    }
+
     /// What stays the same when the pod is replaced: its deployment's name, its controller's, or its own.
     pub fn workload(&self) -> &str {
         self.deployment.as_deref().or(self.owner.as_deref()).unwrap_or(&self.name)
@@ -134,7 +169,7 @@ pub struct Service {
     pub ips: Vec<std::net::IpAddr>,
 }
 
-/// Where pods come from: a file now, the kubelet and the API later.
+/// Where pods come from: a file, the kubelet, or the API.
 pub trait PodSource: Send + Sync {
     /// The pod with this uid (or, for a static pod, this config hash).
     fn by_uid(&self, uid: &str) -> Option<Arc<Pod>>;

@@ -188,5 +188,5 @@ fn metadata(origin: &Origin, name: &str) -> Option<String> {
 }
 
 fn container(pod: &Pod, id: &str) -> Option<String> {
-    pod.containers.iter().find(|(container, _)| container == id).map(|(_, name)| name.clone())
+    pod.container(id).map(|container| container.name.clone())
 }

@@ -75,7 +75,7 @@ pub(super) fn line(finding: &Finding, noted: Noted) -> Vec<u8> {
     let container = origin
         .container_id
         .as_deref()
-        .and_then(|id| pod?.containers.iter().find(|(known, _)| known == id).map(|(_, name)| name.as_str()));
+        .and_then(|id| pod?.container(id).map(|container| container.name.as_str()));
     let line = Line {
         time: rfc3339(finding.time),
         finding: finding.kind.as_str(),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     config,
-    origin::{Evidence, Pod, Process},
+    origin::{Container, Evidence, Pod, Process},
     otlp::{
         Context,
         encode::{self, Value},
@@ -179,7 +179,11 @@ fn origin() -> Origin {
             namespace: "shop".into(),
             node: Some("n1".into()),
             deployment: Some("web".into()),
-            containers: vec![("c1".into(), "app".into())],
+            containers: vec![Container {
+                id: "c1".into(),
+                name: "app".into(),
+                image: "registry:5000/shop/web:1.2".into(),
+            }],
             labels: vec![("app".into(), "web".into()), ("tier".into(), "front".into())],
             ..Pod::default()
         })),

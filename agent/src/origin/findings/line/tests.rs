@@ -1,6 +1,6 @@
 use super::*;
 use crate::origin::{
-    Origin, Pod, Service,
+    Container, Origin, Pod, Service,
     findings::{Place, PlaintextMode, Proof, TlsFailure, TlsFailureKind, examples::finding},
 };
 use proptest::prelude::*;
@@ -159,7 +159,9 @@ fn what_is_behind_the_destination_and_in_the_pod_is_named() {
     to_service.behind = Some(Behind::Service(Arc::new(service)));
     let mut origin = (*to_service.origin).clone();
     let mut pod = Pod::clone(origin.pod.as_ref().unwrap());
-    pod.containers = vec![("other".into(), "sidecar".into()), ("0123456789abcdef".repeat(4), "main".into())];
+    let container = |id: String, name: &str| Container { id, name: name.into(), ..Container::default() };
+    pod.containers =
+        vec![container("other".into(), "sidecar"), container("0123456789abcdef".repeat(4), "main")];
     origin.pod = Some(Arc::new(pod.clone()));
     to_service.origin = Arc::new(origin);
     let line = read(&to_service);
