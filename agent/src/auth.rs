@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+pub mod gate;
 mod names;
 mod principal;
 mod refused;
@@ -19,7 +20,7 @@ use http::HeaderMap;
 use crate::{origin::Pod, telemetry::Cause};
 
 pub use principal::{Method, ObjectReference, Principal, ServiceAccount};
-pub use refused::{Refused, RefusedKind};
+pub use refused::{NO_CREDENTIALS, Refused, RefusedKind};
 pub use tenant::Tenant;
 
 /// What came of a request's credentials.

@@ -1,6 +1,7 @@
 //! The whole: components wired, threads, readiness, shutdown. Nothing imports this but the command line.
 #![forbid(unsafe_code)]
 
+mod admission;
 pub mod batch;
 mod fanout;
 mod graph;

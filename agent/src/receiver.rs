@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    auth::gate::Gate,
     config::{
         ComponentId,
         receivers::{GrpcServer, HttpServer, Keepalive, OtlpReceiver},
@@ -38,6 +39,7 @@ mod listen;
 mod metrics;
 mod places;
 mod reply;
+mod refusals;
 mod request;
 pub mod shutdown;
 mod sniff;
@@ -141,6 +143,26 @@ pub struct Upstream {
     pub accepting: Arc<AtomicBool>,
     /// The byte budget, shared by all workers and receivers.
     pub admission: Arc<Admission>,
+    /// What stands in front of each protocol.
+    pub gates: Gates,
+}
+
+/// The gates of a receiver. By default no token is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Gates {
+    /// `protocols.grpc`
+    pub grpc: Arc<Gate>,
+    /// `protocols.http`
+    pub http: Arc<Gate>,
+}
+
+impl Gates {
+    fn of(&self, transport: Transport) -> &Arc<Gate> {
+        match transport {
+            Transport::Grpc => &self.grpc,
+            Transport::Http => &self.http,
+        }
+    }
 }
 
 impl fmt::Debug for Upstream {
@@ -148,6 +170,7 @@ impl fmt::Debug for Upstream {
         f.debug_struct("Upstream")
             .field("accepting", &self.accepting)
             .field("admission", &self.admission)
+            .field("gates", &self.gates)
             .finish_non_exhaustive()
     }
 }

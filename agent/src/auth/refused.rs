@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::telemetry::{Cause, events::Reason};
 
+/// The cause where a request carries no credentials at all: the answer then asks for some, as RFC 6750 (3.1) wants it.
+pub const NO_CREDENTIALS: Cause = "no_credentials";
+
 /// A sender that was refused. The receiver turns it into the answer of its protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    admission::Authenticators,
     graph::Graph,
     origins::{self, Origins},
 };
@@ -51,6 +52,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub fn check(config: &Config) -> Result<()> {
     let runtime = runtime()?;
     let _inside = runtime.enter();
+    Authenticators::build(config)?;
     Graph::build(config, true, &[runtime.handle().clone()])?;
     for component in &config.receivers {
         let Receiver::Otlp(otlp) = &component.config;
@@ -76,6 +78,7 @@ fn runtime() -> Result<Runtime> {
 
 async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, crew: &mut Crew) -> Result<()> {
     let mut pages = telemetry(config, health).await?;
+    let authenticators = Authenticators::build(config)?;
     let graph = Graph::build(config, origins.stamp, &crew.handles())?;
     graph.start().await?;
     let accepting = Arc::new(AtomicBool::new(true));
@@ -86,7 +89,7 @@ async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, cre
     origins.watch()?;
     let mut signals = Signals::new()?;
     let (trigger, shutdown) = shutdown::channel();
-    crew.listen(config, &graph, origins, &accepting, &shutdown)?;
+    crew.listen(config, &graph, origins, &authenticators, &accepting, &shutdown)?;
     health.accepting();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), workers = crew.members.len(), "ready");
 
@@ -203,6 +206,7 @@ impl Crew {
         config: &Config,
         graph: &Graph,
         origins: &Origins,
+        authenticators: &Authenticators,
         accepting: &Arc<AtomicBool>,
         shutdown: &Shutdown,
     ) -> Result<()> {
@@ -212,6 +216,7 @@ impl Crew {
             let Some(consumer) = graph.entries.get(&component.id) else { continue };
             let Receiver::Otlp(otlp) = &component.config;
             let server = Server::bind(otlp, &component.id, shifts.len())?;
+            let gates = authenticators.gates(&component.id, otlp)?;
             for (transport, address) in server.local_addrs() {
                 tracing::info!(receiver = %component.id, %transport, %address, "listening");
             }
@@ -221,6 +226,7 @@ impl Crew {
                     origins: Arc::clone(&origins.source),
                     accepting: Arc::clone(accepting),
                     admission: Arc::clone(&admission),
+                    gates: gates.clone(),
                 };
                 shift.push((worker, upstream));
             }

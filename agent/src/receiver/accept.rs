@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io,
+    fmt, io,
     os::fd::AsFd as _,
     sync::{
         Arc,
@@ -26,7 +26,7 @@ use super::{
     metrics::Meters,
     places::{Place, Places},
 };
-use crate::{config::receivers::Keepalive, origin::Origin, telemetry::Cause};
+use crate::{auth::gate::Gate, config::receivers::Keepalive, origin::Origin, telemetry::Cause};
 
 /// How long to wait after the system refuses to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -44,6 +44,7 @@ pub(super) struct Service {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Arc<Limits>,
     pub(super) upstream: Upstream,
+    pub(super) gate: Arc<Gate>,
     pub(super) meters: Meters,
     started: Instant,
     /// Milliseconds after `started`, plus one; 0: never.
@@ -54,6 +55,11 @@ impl Service {
     /// Counts a connection that never got as far as a request, or broke its protocol, and says so now and then.
     pub(super) fn refuse_connection(&self, origin: &Origin, cause: Cause, detail: &str) {
         self.meters.refuse_connection(cause);
+        self.warn(origin, cause, format_args!("connection refused: {detail}"));
+    }
+
+    /// Says what a sender did wrong, now and then; the counters have all of it.
+    pub(super) fn warn(&self, origin: &Origin, cause: Cause, what: fmt::Arguments<'_>) {
         let now = self.started.elapsed().as_millis() as u64 + 1;
         let last = self.warned.load(Ordering::Relaxed);
         if last != 0 && now - last < WARN_EVERY_MILLIS {
@@ -69,7 +75,7 @@ impl Service {
             pod = pod.map(|p| p.name.as_str()),
             namespace = pod.map(|p| p.namespace.as_str()),
             cause,
-            "connection refused: {detail}"
+            "{what}"
         );
     }
 }
@@ -91,6 +97,7 @@ impl Worker {
                 tls: tls.map(TlsAcceptor::from),
                 limits: Arc::clone(&self.limits),
                 upstream: upstream.clone(),
+                gate: Arc::clone(upstream.gates.of(transport)),
                 meters: Meters::new(&self.id, transport),
                 started: Instant::now(),
                 warned: AtomicU64::new(0),

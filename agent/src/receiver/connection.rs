@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -36,7 +36,14 @@ use super::{
     reply::Reply,
     sniff::{self, Sniffed},
 };
-use crate::{auth::Principal, origin::Origin, transport::tls};
+use crate::{
+    auth::{
+        Principal,
+        gate::{Remembered, Seat},
+    },
+    origin::Origin,
+    transport::tls,
+};
 
 /// HTTP/2 windows: a whole batch of the default size arrives without waiting for a window update, and a frame of
 /// up to 1 MiB without being cut into pieces. A connection's unread bytes stay below its window.
@@ -62,8 +69,10 @@ pub(super) struct Connection {
     /// Told to end the connection gracefully.
     pub(super) close: Notify,
     /// Who the client certificate proves; `None`: anonymous.
-    #[allow(dead_code, reason = "read by whoever judges a request")]
     pub(super) certificate: Option<Arc<Principal>>,
+    pub(super) remembered: Remembered,
+    /// Requests whose sender was not believed.
+    pub(super) disbelieved: AtomicU32,
     /// A request was answered without reading all of its body.
     unread: AtomicBool,
 }
@@ -77,6 +86,11 @@ impl Deref for Connection {
 }
 
 impl Connection {
+    /// All that the gate wants to know of this connection.
+    pub(super) fn seat(&self) -> Seat<'_> {
+        Seat { origin: &self.origin, certificate: self.certificate.as_ref(), remembered: &self.remembered }
+    }
+
     /// Notes that `body` will not be read to its end.
     pub(super) fn discard(&self, body: &Incoming) {
         if !body.is_end_stream() {
@@ -121,6 +135,8 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
         activity: Activity::default(),
         close: Notify::new(),
         certificate: None,
+        remembered: Remembered::default(),
+        disbelieved: AtomicU32::new(0),
         unread: AtomicBool::new(false),
     };
     let patience = match connection.protocol {

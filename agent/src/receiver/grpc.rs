@@ -13,7 +13,7 @@ use super::{
     connection::Connection,
     decompress::Encoding,
     reply::Reply,
-    request::{self, Format},
+    request::{self, Body, Format},
     status::{Code, Failure, base64, partial_success, percent_encode},
 };
 use crate::otlp::Accepted;
@@ -88,7 +88,7 @@ async fn export(
     if parts.uri.path() != EXPORT {
         return Err(fail(unknown_method(parts.uri.path())));
     }
-    request::check_accepting(connection).map_err(fail)?;
+    let identity = request::admit(connection, &parts.headers).await.map_err(fail)?;
     let encoding = match parts.headers.get(GRPC_ENCODING) {
         None => Encoding::Identity,
         Some(value) => Encoding::parse(value.as_bytes()).ok_or_else(|| {
@@ -104,8 +104,8 @@ async fn export(
     .await
     .map_err(fail)?;
     let encoding = message_encoding(&frames, claimed, encoding).map_err(fail)?;
-    request::consume(connection, frames.into_bytes(PREFIX), encoding, Format::Protobuf, max_message, permit)
-        .await
+    let body = Body { data: frames.into_bytes(PREFIX), encoding, format: Format::Protobuf };
+    request::consume(connection, identity, body, max_message, permit).await
 }
 
 fn unknown_method(path: &str) -> Failure {
@@ -207,6 +207,9 @@ fn error(failure: &Failure) -> Response<Reply> {
     headers.insert(GRPC_STATUS, HeaderValue::from(failure.code as u16));
     let ascii = |text: String| HeaderValue::try_from(text).expect("printable ASCII is a header value");
     headers.insert(GRPC_MESSAGE, ascii(percent_encode(&failure.message)));
+    if let Some(challenge) = failure.challenge() {
+        headers.insert(header::WWW_AUTHENTICATE, ascii(challenge));
+    }
     if failure.retry_after.is_some() {
         headers.insert(GRPC_STATUS_DETAILS, ascii(base64(&failure.to_protobuf())));
     }

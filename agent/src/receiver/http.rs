@@ -12,7 +12,7 @@ use super::{
     connection::Connection,
     decompress::Encoding,
     reply::Reply,
-    request::{self, Format},
+    request::{self, Body, Format},
     status::{Code, Failure, partial_success, partial_success_json},
 };
 use crate::otlp::Accepted;
@@ -51,6 +51,10 @@ async fn export(
         connection.discard(&body);
         return Err(fail(failure));
     }
+    let identity = request::admit(connection, &parts.headers).await.map_err(|failure| {
+        connection.discard(&body);
+        fail(failure)
+    })?;
     let admitted = check_headers(connection, &parts.headers, format, body.size_hint().exact(), max);
     let (format, encoding) = admitted.map_err(|failure| {
         connection.discard(&body);
@@ -65,7 +69,8 @@ async fn export(
         connection.discard(&body);
         fail(failure)
     })?;
-    let accepted = request::consume(connection, frames.into_bytes(0), encoding, format, max, permit).await?;
+    let body = Body { data: frames.into_bytes(0), encoding, format };
+    let accepted = request::consume(connection, identity, body, max, permit).await?;
     Ok((format, accepted))
 }
 
@@ -88,7 +93,6 @@ fn check_headers(
     length: Option<u64>,
     max: usize,
 ) -> Result<(Format, Encoding), Failure> {
-    request::check_accepting(connection)?;
     let format = format.ok_or_else(|| {
         let message = "content type is not supported; use application/x-protobuf or application/json";
         Failure::new(Code::InvalidArgument, 415, "content_type", message)
@@ -152,6 +156,9 @@ fn error(format: Option<Format>, failure: &Failure) -> Response<Reply> {
     headers.insert(header::CONTENT_TYPE, content_type);
     if let Some(seconds) = failure.retry_after_seconds() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(challenge) = failure.challenge().and_then(|text| HeaderValue::try_from(text).ok()) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     match failure.http {
         405 => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),

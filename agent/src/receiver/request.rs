@@ -1,22 +1,31 @@
-//! What both protocols do with a request once its body is there: unpack, count, hand over, count again.
+//! What both protocols do with a request: ask who sends it, and once its body is there unpack, count, hand over,
+//! count again.
 
 #![forbid(unsafe_code)]
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::{
     admission::Permit,
     body,
     connection::Connection,
     decompress::{self, Encoding},
+    refusals,
     status::{Code, Failure},
 };
-use crate::otlp::{
-    Accepted, Batch, Context,
-    json::{self as otlp_json, WhatJson},
-    walk::Limits,
+use crate::{
+    auth::Identity,
+    otlp::{
+        Accepted, Batch, Context,
+        json::{self as otlp_json, WhatJson},
+        walk::Limits,
+    },
 };
 
 /// When to come back while kernel evidence is required and dead: a restart of the agent, about.
@@ -29,9 +38,23 @@ pub(super) enum Format {
     Json,
 }
 
+/// A request's body as it came.
+pub(super) struct Body {
+    pub(super) data: Bytes,
+    pub(super) encoding: Encoding,
+    pub(super) format: Format,
+}
+
+/// Who sends this request; asked before its body is read.
+pub(super) async fn admit(connection: &Connection, headers: &HeaderMap) -> Result<Arc<Identity>, Failure> {
+    check_accepting(connection)?;
+    let admitted = connection.gate.admit(connection.seat(), headers).await;
+    admitted.map_err(|refused| refusals::disbelieved(connection, refused))
+}
+
 /// Refuses while the pipeline does not accept. The connection is closed as well: its origin was asked for while
 /// evidence was dead, and a new connection gets evidence again.
-pub(super) fn check_accepting(connection: &Connection) -> Result<(), Failure> {
+fn check_accepting(connection: &Connection) -> Result<(), Failure> {
     if connection.upstream.accepting.load(Ordering::Relaxed) {
         return Ok(());
     }
@@ -43,13 +66,13 @@ pub(super) fn check_accepting(connection: &Connection) -> Result<(), Failure> {
 /// Unpacks a body and gives it to the consumer. `max` bounds the unpacked size.
 pub(super) async fn consume(
     connection: &Connection,
-    body: Bytes,
-    encoding: Encoding,
-    format: Format,
+    identity: Arc<Identity>,
+    body: Body,
     max: usize,
     mut permit: Permit,
 ) -> Result<Accepted, (Failure, u32)> {
-    let data = decompress::decompress(encoding, body, max, &mut permit).map_err(unread)?;
+    let Body { data, encoding, format } = body;
+    let data = decompress::decompress(encoding, data, max, &mut permit).map_err(unread)?;
     let data = match format {
         Format::Protobuf => data,
         Format::Json => from_json(connection, &data, &mut permit).map_err(unread)?,
@@ -62,7 +85,11 @@ pub(super) async fn consume(
         connection.meters.success.inc();
         return Ok(Accepted::default());
     }
-    let context = Context { origin: Some(connection.origin.clone()), ..Context::default() };
+    let context = Context {
+        origin: Some(Arc::clone(&connection.origin)),
+        tenant: identity.tenant.clone(),
+        identity: Some(identity),
+    };
     let accepted = connection
         .upstream
         .consumer

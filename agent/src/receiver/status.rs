@@ -5,6 +5,7 @@
 use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use crate::{
+    auth::{NO_CREDENTIALS, Refused, RefusedKind},
     otlp::{Refusal, RefusalKind},
     telemetry::Cause,
 };
@@ -14,10 +15,12 @@ use crate::{
 pub(super) enum Code {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 /// Why a request was not accepted, in the terms of both protocols.
@@ -68,6 +71,20 @@ impl Failure {
         Self { retry_after: Some(retry_after), ..failure }
     }
 
+    /// `WWW-Authenticate`, which a 401 must have (RFC 9110, 15.5.2), in the form of RFC 6750, section 3.
+    pub(super) fn challenge(&self) -> Option<String> {
+        if self.code != Code::Unauthenticated {
+            return None;
+        }
+        if self.cause == NO_CREDENTIALS {
+            return Some("Bearer".to_owned());
+        }
+        // What `error_description` may hold.
+        let allowed = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+        let description: String = self.message.chars().filter(allowed).collect();
+        Some(format!("Bearer error=\"invalid_token\", error_description=\"{description}\""))
+    }
+
     /// Whole seconds for `Retry-After`, rounded up, at least one.
     pub(super) fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after.map(|d| (d.as_secs() + u64::from(d.subsec_nanos() > 0)).max(1))
@@ -109,6 +126,17 @@ impl Failure {
 }
 
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let Refused { kind, cause, message, .. } = refused;
+        match kind {
+            RefusedKind::Unauthenticated => Self::new(Code::Unauthenticated, 401, cause, message),
+            RefusedKind::PermissionDenied => Self::new(Code::PermissionDenied, 403, cause, message),
+            RefusedKind::Unavailable { retry_after } => Self::unavailable(cause, retry_after, message),
+        }
+    }
+}
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
@@ -220,6 +248,17 @@ mod tests {
             assert_eq!(failure.retry_after_seconds(), Some(seconds));
         }
         assert_eq!(Failure::malformed("x", "").retry_after_seconds(), None);
+    }
+
+    #[test]
+    fn a_challenge_asks_for_a_token_or_says_what_is_wrong_with_it() {
+        let challenge = |cause, message| Failure::from(Refused::unauthenticated(cause, message)).challenge();
+        assert_eq!(challenge(NO_CREDENTIALS, "no token").as_deref(), Some("Bearer"));
+        assert_eq!(
+            challenge("expired", "the \"token\" é\n\\expired").as_deref(),
+            Some("Bearer error=\"invalid_token\", error_description=\"the token expired\"")
+        );
+        assert_eq!(Failure::from(Refused::denied("x", "no")).challenge(), None);
     }
 
     #[test]

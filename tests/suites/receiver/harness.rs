@@ -26,7 +26,7 @@ use spanwarden::{
     },
     origin::{Evidence, Origin, OriginSource, Process},
     otlp::{Accepted, Batch, Consumer, Consuming, Refusal},
-    receiver::{Admission, Limits, Server, Transport, Trigger, Upstream, shutdown},
+    receiver::{Admission, Gates, Limits, Server, Transport, Trigger, Upstream, shutdown},
     telemetry::metrics,
 };
 use tokio::{
@@ -164,6 +164,7 @@ impl Setup {
             grpc: Some(GrpcServer {
                 endpoint: "127.0.0.1:0".into(),
                 tls: self.tls.clone(),
+                auth: None,
                 max_recv_msg_size_mib: 1,
                 max_concurrent_streams: 100,
                 keepalive: self.keepalive.clone(),
@@ -171,6 +172,7 @@ impl Setup {
             http: Some(HttpServer {
                 endpoint: "127.0.0.1:0".into(),
                 tls: self.tls.clone(),
+                auth: None,
                 max_request_body_size: self.max_body,
                 traces_url_path: "/v1/traces".into(),
                 read_header_timeout: self.header_timeout,
@@ -192,6 +194,7 @@ impl Setup {
             origins: Arc::clone(&origins) as _,
             accepting: Arc::new(AtomicBool::new(true)),
             admission: Admission::new(self.budget),
+            gates: Gates::default(),
         };
         let mut threads = Vec::new();
         for worker in server.into_workers() {

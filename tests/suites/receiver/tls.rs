@@ -158,6 +158,7 @@ fn wrong_files_and_ports_are_errors_that_name_them() {
         let http = HttpServer {
             endpoint: endpoint.into(),
             tls,
+            auth: None,
             max_request_body_size: 1,
             traces_url_path: "/v1/traces".into(),
             read_header_timeout: PATIENCE,
