@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+pub mod claims;
 pub mod gate;
 mod names;
 mod principal;

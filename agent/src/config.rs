@@ -164,6 +164,14 @@ impl Config {
         self.service.extensions.iter().filter_map(|id| find(&self.extensions, id))
     }
 
+    /// The `identity` extension, where it is enabled.
+    pub fn identity(&self) -> Option<&auth::IdentityExtension> {
+        self.enabled_extensions().find_map(|extension| match &extension.config {
+            Extension::Identity(identity) => Some(identity.as_ref()),
+            _ => None,
+        })
+    }
+
     /// The `origin` extension, where it is enabled.
     pub fn origin(&self) -> Option<&extensions::OriginExtension> {
         self.enabled_extensions().find_map(|extension| match &extension.config {

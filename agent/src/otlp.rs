@@ -70,6 +70,8 @@ pub enum RefusalKind {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The sender may not do this: `PERMISSION_DENIED` / 403. Never retried.
+    Denied,
     /// What comes after us refused for good: `INTERNAL` / 500. Never retried.
     Permanent,
 }

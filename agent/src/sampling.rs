@@ -220,11 +220,13 @@ impl TailSampling {
 
     async fn take(&self, batch: Batch) -> Result<Accepted, Refusal> {
         let mut by_shard: Vec<Vec<Incoming>> = self.inlets.iter().map(|_| Vec::new()).collect();
-        let parts = incoming::by_trace(&self.policies, &batch.data).map_err(|error| Refusal {
-            kind: RefusalKind::Malformed,
-            cause: error.what.cause(),
-            message: error.to_string(),
-        })?;
+        let parts = incoming::by_trace(&self.policies, &batch.data, batch.context.tenant.as_ref()).map_err(
+            |error| Refusal {
+                kind: RefusalKind::Malformed,
+                cause: error.what.cause(),
+                message: error.to_string(),
+            },
+        )?;
         for part in parts {
             by_shard[shard_of(&part.id, self.inlets.len())].push(part);
         }

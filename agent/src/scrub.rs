@@ -11,6 +11,7 @@
 
 mod actions;
 mod builder;
+mod forgery;
 mod k8s;
 mod keys;
 mod list;

@@ -39,7 +39,7 @@ fn plan(text: &str) -> Plan {
         })
         .collect();
     assert!(!scrubbing.is_empty());
-    Plan::compile(&scrubbing, false).unwrap_or_else(|error| panic!("{error}"))
+    Plan::compile(&scrubbing, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What became of the canary: `None` for a refusal, else whether it is still there.
@@ -75,7 +75,7 @@ fn a_canary_in_every_position_is_gone() {
 /// The test above can fail: without scrubbing the canary stays wherever the request is taken.
 #[test]
 fn without_scrubbing_the_canary_stays() {
-    let plan = Plan::compile(&[], false).unwrap_or_else(|error| panic!("{error}"));
+    let plan = Plan::compile(&[], None).unwrap_or_else(|error| panic!("{error}"));
     let mut seen = BTreeMap::new();
     for canary in canaries(CANARY) {
         let (left, _) = outcome(&plan, &canary);

@@ -32,7 +32,7 @@ fn plan(text: &str) -> Plan {
     let config = config::parse(text, "test.yaml").unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     let wanted = &config.service.pipelines[0].processors;
     let processors: Vec<_> = wanted.iter().map(|id| config.processor(id).expect("defined")).collect();
-    Plan::compile(&processors, false).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    Plan::compile(&processors, None).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn batch(data: Vec<u8>) -> Batch {

@@ -22,7 +22,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::HeaderMap;
 
 use super::{
-    Identity, Principal, Refused, ServiceAccount, names,
+    Identity, Principal, Refused, ServiceAccount,
+    claims::Claims,
+    names,
     tenant::{Tenant, Tenants},
 };
 use crate::{
@@ -80,6 +82,11 @@ impl Binder {
     /// `pods` may learn of a pod after its connection was accepted.
     pub fn new(config: &IdentityExtension, pods: Arc<dyn PodSource>, node: Option<String>) -> Self {
         Self { tenants: config.tenants.as_ref().and_then(Tenants::new), config: config.clone(), pods, node }
+    }
+
+    /// What senders may claim, for the stage that sees what they do.
+    pub fn claims(&self) -> Claims {
+        Claims::new(&self.config.rules, self.tenants.as_ref().map(Tenants::quarantine))
     }
 
     /// Who counts as the sender, or why nobody does.

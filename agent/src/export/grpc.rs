@@ -27,6 +27,7 @@ use super::{
     reply, retry,
 };
 use crate::{
+    auth::Tenant,
     config::exporters::Compression,
     otlp::{Accepted, Batch},
 };
@@ -117,7 +118,7 @@ impl Client {
         let flag = compressed.is_some();
         let message = compressed.unwrap_or_else(|| batch.data.clone());
         let channel = self.channels.get(Channel::default);
-        let call = self.call(&channel, &message, flag);
+        let call = self.call(&channel, &message, flag, batch.context.tenant.as_deref());
         if let Ok(response) = tokio::time::timeout(self.settings.timeout, call).await {
             return Ok(reply::accepted(&response?, batch.spans));
         }
@@ -137,13 +138,19 @@ impl Client {
 
     /// A connection that was used before may have been closed meanwhile (`max_connection_age`): then the request
     /// goes out once more at once, over a new one.
-    async fn call(&self, channel: &Channel, message: &Bytes, compressed: bool) -> Result<Bytes, Failure> {
+    async fn call(
+        &self,
+        channel: &Channel,
+        message: &Bytes,
+        compressed: bool,
+        tenant: Option<&Tenant>,
+    ) -> Result<Bytes, Failure> {
         let (sender, used) = self.connection(channel).await?;
-        match self.exchange(sender, message, compressed).await {
+        match self.exchange(sender, message, compressed, tenant).await {
             Err(Broken { connection: true, .. }) if used => {
                 *lock(&channel.ready) = None;
                 let (sender, _) = self.connection(channel).await?;
-                self.exchange(sender, message, compressed).await
+                self.exchange(sender, message, compressed, tenant).await
             }
             other => other,
         }
@@ -209,12 +216,16 @@ impl Client {
         mut sender: SendRequest<Unary>,
         message: &Bytes,
         compressed: bool,
+        tenant: Option<&Tenant>,
     ) -> Result<Bytes, Broken> {
         let mut request = Request::new(Unary::new(message.clone(), compressed));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().clone_from(&self.settings.headers);
+        if let Some(tenant) = tenant {
+            request.headers_mut().insert(tenant.header.clone(), tenant.name.clone());
+        }
         if let Some(name) = compress::name(self.settings.compression).filter(|_| compressed) {
             request.headers_mut().insert("grpc-encoding", HeaderValue::from_static(name));
         }

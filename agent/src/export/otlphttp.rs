@@ -22,6 +22,7 @@ use super::{
     headers, reply,
 };
 use crate::{
+    auth::Tenant,
     config::{
         Component, ConfigError, Located,
         exporters::{Compression, OtlpHttpExporter as Config},
@@ -92,7 +93,8 @@ impl OtlpHttp {
         Ok((compressed.unwrap_or(plain), flag))
     }
 
-    async fn call(&self, body: Bytes, compressed: bool, spans: u32) -> Result<Accepted, Failure> {
+    async fn call(&self, body: Bytes, compressed: bool, batch: &Batch) -> Result<Accepted, Failure> {
+        let (spans, tenant) = (batch.spans, batch.context.tenant.as_deref());
         let idle = self.idle.get(Mutex::default);
         // An idle connection may have been closed by the server meanwhile: then a fresh one is tried at once.
         let used = loop {
@@ -103,13 +105,13 @@ impl OtlpHttp {
             }
         };
         if let Some(sender) = used
-            && let Ok((response, sender)) = self.exchange(sender, &body, compressed).await
+            && let Ok((response, sender)) = self.exchange(sender, &body, compressed, tenant).await
         {
             return self.read(response, sender, &idle, spans).await;
         }
         let fresh = self.connect().await?;
         let (response, sender) =
-            self.exchange(fresh, &body, compressed).await.map_err(|e| self.transport(&e))?;
+            self.exchange(fresh, &body, compressed, tenant).await.map_err(|e| self.transport(&e))?;
         self.read(response, sender, &idle, spans).await
     }
 
@@ -131,11 +133,15 @@ impl OtlpHttp {
         mut sender: SendRequest<Full<Bytes>>,
         body: &Bytes,
         compressed: bool,
+        tenant: Option<&Tenant>,
     ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), hyper::Error> {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(self.path.clone());
         request.headers_mut().clone_from(&self.headers);
+        if let Some(tenant) = tenant {
+            request.headers_mut().insert(tenant.header.clone(), tenant.name.clone());
+        }
         if let Some(name) = compress::name(self.compression).filter(|_| compressed) {
             request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
         }
@@ -217,7 +223,7 @@ impl OtlpHttp {
 impl Leaf for OtlpHttp {
     async fn send(&self, batch: &Batch) -> Result<Accepted, Failure> {
         let (body, compressed) = self.body(batch)?;
-        let call = self.call(body, compressed, batch.spans);
+        let call = self.call(body, compressed, batch);
         tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| {
             let message = format!(
                 "{} did not answer within {:?}; raise the exporter's timeout or see what slows it",

@@ -27,8 +27,8 @@ use tokio::{
 };
 
 use crate::{
+    auth::Tenant,
     config::{Component, processors::BatchProcessor as Config},
-    origin::Origin,
     otlp::{
         Accepted, Batch, Consumer, Consuming, Context, Refusal, RefusalKind,
         split::{Routed, Splitter},
@@ -249,23 +249,31 @@ impl Shared {
     }
 }
 
-/// Joins batches until there are enough spans, or enough time has passed.
+/// Joins batches until there are enough spans, or enough time has passed. Those of different tenants are never joined.
 struct Accumulator {
     shared: Arc<Shared>,
+    /// One for each tenant of which something is held; a handful as a rule.
+    queues: Vec<Queue>,
+    sending: JoinSet<()>,
+}
+
+/// What is held of one tenant.
+struct Queue {
+    tenant: Option<Arc<Tenant>>,
     held: VecDeque<(Batch, Option<OwnedSemaphorePermit>)>,
     spans: u64,
-    due: Option<Instant>,
-    sending: JoinSet<()>,
+    /// When the oldest of it is to be sent.
+    due: Instant,
 }
 
 impl Accumulator {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, held: VecDeque::new(), spans: 0, due: None, sending: JoinSet::new() }
+        Self { shared, queues: Vec::new(), sending: JoinSet::new() }
     }
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         loop {
-            let message = match self.due {
+            let message = match self.queues.iter().map(|queue| queue.due).min() {
                 Some(due) => tokio::time::timeout_at(due, inbox.recv()).await,
                 None => Ok(inbox.recv().await),
             };
@@ -275,34 +283,73 @@ impl Accumulator {
                 Ok(None) => break,
                 Err(_due) => {
                     self.shared.timeout_trigger.inc();
-                    self.flush().await;
+                    self.flush(Instant::now()).await;
                 }
             }
         }
-        self.flush().await;
+        while let Some(queue) = self.queues.pop() {
+            self.send_all(queue).await;
+        }
         while self.sending.join_next().await.is_some() {}
     }
 
     async fn add(&mut self, batch: Batch, permit: OwnedSemaphorePermit) {
-        let config = &self.shared.config;
-        self.spans += u64::from(batch.spans);
-        self.due.get_or_insert_with(|| Instant::now() + config.timeout);
-        let most = config.send_batch_max_size;
+        let place = match self.queues.iter().position(|queue| queue.tenant == batch.context.tenant) {
+            Some(place) => place,
+            None => {
+                let due = Instant::now() + self.shared.config.timeout;
+                let tenant = batch.context.tenant.clone();
+                self.queues.push(Queue { tenant, held: VecDeque::new(), spans: 0, due });
+                self.queues.len() - 1
+            }
+        };
+        let queue = &mut self.queues[place];
+        queue.spans += u64::from(batch.spans);
+        let most = self.shared.config.send_batch_max_size;
         if most > 0 && batch.spans > most {
-            self.cut(&batch, permit);
+            queue.cut(&self.shared, &batch, permit);
         } else {
-            self.held.push_back((batch, Some(permit)));
+            queue.held.push_back((batch, Some(permit)));
         }
         let enough = u64::from(self.shared.config.send_batch_size.max(1));
-        while self.spans >= enough {
+        while self.queues[place].spans >= enough {
             self.shared.size_trigger.inc();
-            self.send_one().await;
+            let taken = self.queues[place].take(&self.shared.config);
+            self.send(taken).await;
+        }
+        if self.queues[place].held.is_empty() {
+            self.queues.swap_remove(place);
         }
     }
 
+    /// Sends everything of the queues that are due.
+    async fn flush(&mut self, now: Instant) {
+        while let Some(place) = self.queues.iter().position(|queue| queue.due <= now) {
+            let queue = self.queues.swap_remove(place);
+            self.send_all(queue).await;
+        }
+    }
+
+    async fn send_all(&mut self, mut queue: Queue) {
+        while !queue.held.is_empty() {
+            let taken = queue.take(&self.shared.config);
+            self.send(taken).await;
+        }
+    }
+
+    async fn send(&mut self, (batches, permits): (Vec<Batch>, Vec<OwnedSemaphorePermit>)) {
+        while self.sending.len() >= IN_FLIGHT {
+            self.sending.join_next().await;
+        }
+        while self.sending.try_join_next().is_some() {}
+        self.sending.spawn(Arc::clone(&self.shared).send(join(batches), permits));
+    }
+}
+
+impl Queue {
     /// Holds a batch that is too large in parts of `send_batch_max_size` spans.
-    fn cut(&mut self, batch: &Batch, permit: OwnedSemaphorePermit) {
-        let most = self.shared.config.send_batch_max_size as usize;
+    fn cut(&mut self, shared: &Shared, batch: &Batch, permit: OwnedSemaphorePermit) {
+        let most = shared.config.send_batch_max_size as usize;
         let mut spans = 0;
         let parts = Splitter::default().route(&batch.data, |_| {
             spans += 1;
@@ -321,22 +368,15 @@ impl Accumulator {
                 // The walker has checked it before; what cannot be split is not passed on unsplit.
                 let spans = u64::from(batch.spans);
                 self.spans -= spans;
-                self.shared.unfinished.fetch_sub(spans, Ordering::Relaxed);
-                self.shared.lost(error.what.cause(), spans);
+                shared.unfinished.fetch_sub(spans, Ordering::Relaxed);
+                shared.lost(error.what.cause(), spans);
             }
         }
     }
 
-    /// Sends everything.
-    async fn flush(&mut self) {
-        while !self.held.is_empty() {
-            self.send_one().await;
-        }
-    }
-
-    /// Sends one batch of what is held, oldest first: all of it, or up to `send_batch_max_size` spans.
-    async fn send_one(&mut self) {
-        let most = match self.shared.config.send_batch_max_size {
+    /// One batch's worth of what is held, oldest first: all of it, or up to `send_batch_max_size` spans.
+    fn take(&mut self, config: &Config) -> (Vec<Batch>, Vec<OwnedSemaphorePermit>) {
+        let most = match config.send_batch_max_size {
             0 => u64::MAX,
             most => u64::from(most),
         };
@@ -350,16 +390,12 @@ impl Accumulator {
             permits.extend(permit);
         }
         self.spans -= spans;
-        self.due = (!self.held.is_empty()).then(|| Instant::now() + self.shared.config.timeout);
-        while self.sending.len() >= IN_FLIGHT {
-            self.sending.join_next().await;
-        }
-        while self.sending.try_join_next().is_some() {}
-        self.sending.spawn(Arc::clone(&self.shared).send(join(taken), permits));
+        self.due = Instant::now() + config.timeout;
+        (taken, permits)
     }
 }
 
-/// One batch of several. Its origin is known only where all have the same.
+/// One batch of several of one tenant. Origin and identity are known only where all have the same.
 fn join(mut batches: Vec<Batch>) -> Batch {
     if batches.len() == 1 {
         return batches.remove(0);
@@ -368,16 +404,23 @@ fn join(mut batches: Vec<Batch>) -> Batch {
     for batch in &batches {
         data.extend_from_slice(&batch.data);
     }
-    let same = batches.windows(2).all(|two| same_origin(&two[0].context, &two[1].context));
-    let origin: Option<Arc<Origin>> =
-        batches.first().filter(|_| same).and_then(|batch| batch.context.origin.clone());
+    let first = batches.first().map(|batch| batch.context.clone()).unwrap_or_default();
+    let same = |two: &[Batch]| {
+        let (one, other) = (&two[0].context, &two[1].context);
+        is_same(one.origin.as_ref(), other.origin.as_ref())
+            && is_same(one.identity.as_ref(), other.identity.as_ref())
+    };
+    let context = match batches.windows(2).all(same) {
+        true => first,
+        false => Context { tenant: first.tenant, ..Context::default() },
+    };
     let spans = batches.iter().fold(0, |sum, batch| sum + batch.spans);
-    Batch { data: Bytes::from(data), spans, context: Context { origin, ..Context::default() } }
+    Batch { data: Bytes::from(data), spans, context }
 }
 
-fn same_origin(a: &Context, b: &Context) -> bool {
-    match (&a.origin, &b.origin) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
-        _ => false,
+fn is_same<T: PartialEq>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (one, other) => one.is_none() && other.is_none(),
     }
 }

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use super::{batch::BatchProcessor, fanout::Fanout, memory_limiter::MemoryLimiter, scrub_stage::ScrubStage};
 use crate::{
+    auth::claims::Claims,
     config::{Component, ComponentId, Config, ConfigError, Errors, processors::Processor, service::Pipeline},
     export::{self, Exporter, StartError},
     otlp::Consumer,
@@ -47,18 +48,18 @@ struct Builder<'a> {
 }
 
 impl Graph {
-    /// Builds all pipelines. `stamp`: whether origins are known and written onto the resources. Must be called
+    /// Builds all pipelines. `stamp`: that origins are written onto the resources, and what those may claim. Must be called
     /// inside a runtime that outlives the graph.
     ///
     /// Fails with the first mistake of every component.
-    pub(super) fn build(config: &Config, stamp: bool, workers: &[Handle]) -> Result<Self, Errors> {
+    pub(super) fn build(config: &Config, stamp: Option<&Claims>, workers: &[Handle]) -> Result<Self, Errors> {
         Self::wire(config, stamp, workers).map_err(|first| {
             let all = mistakes(config, workers);
             if all.is_empty() { first.into() } else { Errors(all) }
         })
     }
 
-    fn wire(config: &Config, stamp: bool, workers: &[Handle]) -> Result<Self, ConfigError> {
+    fn wire(config: &Config, stamp: Option<&Claims>, workers: &[Handle]) -> Result<Self, ConfigError> {
         let graph = Graph {
             entries: HashMap::new(),
             memory_limit: None,
@@ -102,7 +103,11 @@ impl Graph {
 }
 
 impl Builder<'_> {
-    fn pipeline(&mut self, pipeline: &Pipeline, stamp: bool) -> Result<Arc<dyn Consumer>, ConfigError> {
+    fn pipeline(
+        &mut self,
+        pipeline: &Pipeline,
+        stamp: Option<&Claims>,
+    ) -> Result<Arc<dyn Consumer>, ConfigError> {
         let mut next = self.fan_out(pipeline)?;
         let processors: Vec<&Component<Processor>> =
             pipeline.processors.iter().filter_map(|id| self.config.processor(id)).collect();
@@ -148,7 +153,7 @@ impl Builder<'_> {
                 self.drain(component, move |left| async move { held.shutdown(left).await });
                 Ok(sampling)
             }
-            _ => Ok(Arc::new(ScrubStage::new(Plan::compile(processors, false)?, next))),
+            _ => Ok(Arc::new(ScrubStage::new(Plan::compile(processors, None)?, next))),
         }
     }
 
@@ -188,7 +193,7 @@ fn mistakes(config: &Config, workers: &[Handle]) -> Vec<ConfigError> {
             TailSampling::on(&with(component, policies), nowhere(), workers).err()
         }
         Processor::Batch(_) => None,
-        _ => Plan::compile(&[component], false).err(),
+        _ => Plan::compile(&[component], None).err(),
     };
     let pipelines = &config.service.pipelines;
     let processors: BTreeSet<_> = pipelines.iter().flat_map(|pipeline| &pipeline.processors).collect();

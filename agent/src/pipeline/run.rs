@@ -29,7 +29,9 @@ use super::{
     origins::{self, Origins},
 };
 use crate::{
+    auth::{bind::Binder, claims::Claims},
     config::{Config, extensions::Extension, receivers::Receiver},
+    origin::NoPods,
     receiver::{Admission, Server, Shutdown, Upstream, Worker, shutdown},
     telemetry::{
         health::{Health, Heartbeat},
@@ -53,7 +55,7 @@ pub fn check(config: &Config) -> Result<()> {
     let runtime = runtime()?;
     let _inside = runtime.enter();
     Authenticators::build(config)?;
-    Graph::build(config, true, &[runtime.handle().clone()])?;
+    Graph::build(config, Some(&Claims::default()), &[runtime.handle().clone()])?;
     for component in &config.receivers {
         let Receiver::Otlp(otlp) = &component.config;
         Server::check(otlp).with_context(|| format!("{}", component.at))?;
@@ -79,7 +81,7 @@ fn runtime() -> Result<Runtime> {
 async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, crew: &mut Crew) -> Result<()> {
     let mut pages = telemetry(config, health).await?;
     let authenticators = Authenticators::build(config)?;
-    let graph = Graph::build(config, origins.stamp, &crew.handles())?;
+    let graph = Graph::build(config, claims(config, origins).as_ref(), &crew.handles())?;
     graph.start().await?;
     let accepting = Arc::new(AtomicBool::new(true));
     if origins.required {
@@ -103,6 +105,14 @@ async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, cre
     pages.abort_all();
     tracing::info!("ended");
     Ok(())
+}
+
+/// What resources may claim, where they are stamped at all: with kernel evidence, or where identities are asked for.
+fn claims(config: &Config, origins: &Origins) -> Option<Claims> {
+    match config.identity() {
+        Some(identity) => Some(Binder::new(identity, Arc::new(NoPods), None).claims()),
+        None => origins.stamp.then(Claims::default),
+    }
 }
 
 /// Starts the `/metrics` and health servers. A port in use is an error where the configuration names it, and a

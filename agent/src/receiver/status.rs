@@ -146,6 +146,7 @@ impl From<Refusal> for Failure {
             RefusalKind::TooLarge => Self::too_large(cause, message),
             RefusalKind::Overloaded { retry_after } => Self::overloaded(cause, retry_after, message),
             RefusalKind::Unavailable { retry_after } => Self::unavailable(cause, retry_after, message),
+            RefusalKind::Denied => Self::new(Code::PermissionDenied, 403, cause, message),
             RefusalKind::Permanent => Self::new(Code::Internal, 500, cause, message),
         }
     }

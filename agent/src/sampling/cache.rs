@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::hash::TraceId;
+use super::hash::TraceKey;
 
-/// A bounded map from trace id (all 16 bytes) to what was decided. It holds the `capacity / 2` most recently
+/// A bounded map from tenant and trace id (all 16 bytes) to what was decided. It holds the `capacity / 2` most recently
 /// used entries at least, and `capacity` at most.
 ///
 /// Two generations instead of a list of uses: a look-up is one or two probes, and nothing is linked. The hash is
 /// keyed, because senders choose trace ids.
 #[derive(Debug)]
 pub(super) struct Cache<V> {
-    young: HashMap<TraceId, V, RandomState>,
-    old: HashMap<TraceId, V, RandomState>,
+    young: HashMap<TraceKey, V, RandomState>,
+    old: HashMap<TraceKey, V, RandomState>,
     generation: usize,
 }
 
@@ -26,7 +26,7 @@ impl<V: Copy> Cache<V> {
     }
 
     /// Remembers a decision.
-    pub(super) fn insert(&mut self, id: TraceId, value: V) {
+    pub(super) fn insert(&mut self, id: TraceKey, value: V) {
         if self.young.len() >= self.generation {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
@@ -35,7 +35,7 @@ impl<V: Copy> Cache<V> {
     }
 
     /// The decision on this trace; being asked for keeps it.
-    pub(super) fn get(&mut self, id: &TraceId) -> Option<V> {
+    pub(super) fn get(&mut self, id: &TraceKey) -> Option<V> {
         if let Some(value) = self.young.get(id) {
             return Some(*value);
         }
@@ -49,8 +49,8 @@ impl<V: Copy> Cache<V> {
 mod tests {
     use super::*;
 
-    fn id(n: u128) -> TraceId {
-        n.to_be_bytes()
+    fn id(n: u128) -> TraceKey {
+        TraceKey { tenant: 0, id: n.to_be_bytes() }
     }
 
     #[test]

@@ -3,6 +3,15 @@
 /// A trace id as it stands on the wire.
 pub type TraceId = [u8; 16];
 
+/// A trace of a tenant: ids of two tenants have nothing to do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TraceKey {
+    /// The tenant's number in its shard.
+    pub(super) tenant: u32,
+    /// The trace.
+    pub(super) id: TraceId,
+}
+
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 

@@ -1,15 +1,18 @@
 //! Takes a batch apart: for each of its traces a summary, and a request of its own.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::{hash::TraceId, policy::Policies, summary::Summary};
-use crate::otlp::{
-    split::Splitter,
-    view::{Content, Fields},
-    walk::Malformed,
+use crate::{
+    auth::Tenant,
+    otlp::{
+        split::Splitter,
+        view::{Content, Fields},
+        walk::Malformed,
+    },
 };
 
 // Field numbers of opentelemetry/proto/collector/trace/v1/trace_service.proto, trace/v1/trace.proto,
@@ -35,6 +38,8 @@ const STRING_VALUE: u32 = 1;
 pub struct Incoming {
     /// The trace.
     pub id: TraceId,
+    /// Whose it is.
+    pub tenant: Option<Arc<Tenant>>,
     /// What the policies need.
     pub summary: Summary,
     /// An `ExportTraceServiceRequest` with these spans, and no other.
@@ -42,13 +47,18 @@ pub struct Incoming {
 }
 
 /// Splits a checked request by trace. The order of spans within a trace stays.
-pub fn by_trace(policies: &Policies, request: &Bytes) -> Result<Vec<Incoming>, Malformed> {
+pub fn by_trace(
+    policies: &Policies,
+    request: &Bytes,
+    tenant: Option<&Arc<Tenant>>,
+) -> Result<Vec<Incoming>, Malformed> {
     let summaries = summarise(policies, request);
     let traces = Splitter::default().group(request)?;
     // A trace that the splitter sees is one that the summaries saw: both read the same fields.
     let with_summary = |trace: crate::otlp::split::Trace| Incoming {
         summary: summaries.get(&trace.id).copied().unwrap_or_default(),
         id: trace.id,
+        tenant: tenant.cloned(),
         data: trace.data,
     };
     Ok(traces.into_iter().map(with_summary).collect())

@@ -1,50 +1,78 @@
 //! What is kept, joined to batches of a useful size.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::stamp;
-use crate::otlp::{Batch, Context};
+use crate::{
+    auth::Tenant,
+    otlp::{Batch, Context},
+};
 
 /// A batch is closed at this many spans (the `batch` processor's default size) …
 const MAX_SPANS: u32 = 8192;
 /// … or before it would grow beyond this many bytes: half of what a gRPC server takes by default (4 MiB).
 const MAX_BYTES: usize = 2 << 20;
 
-/// Kept spans, in the order of the decisions.
+/// Kept spans, in the order of the decisions, those of each tenant by themselves.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    open: Vec<u8>,
-    spans: u32,
+    open: HashMap<u32, Open>,
     closed: VecDeque<Batch>,
+}
+
+/// A batch in the making.
+#[derive(Debug, Default)]
+struct Open {
+    tenant: Option<Arc<Tenant>>,
+    data: Vec<u8>,
+    spans: u32,
+}
+
+impl Open {
+    fn close(&mut self) -> Option<Batch> {
+        let spans = std::mem::take(&mut self.spans);
+        let data = Bytes::from(std::mem::take(&mut self.data));
+        let context = Context { tenant: self.tenant.clone(), ..Context::default() };
+        (spans > 0).then_some(Batch { data, spans, context })
+    }
 }
 
 impl Outbox {
     /// Adds a trace's request with the reason on its scopes; returns how many attributes a sender had put under
-    /// our names. A large trace goes out in several batches.
-    pub(super) fn push(&mut self, request: &[u8], reason: &[u8]) -> u64 {
+    /// our names. A large trace goes out in several batches. `number` is the tenant's in the shard.
+    pub(super) fn push(
+        &mut self,
+        number: u32,
+        tenant: Option<&Arc<Tenant>>,
+        request: &[u8],
+        reason: &[u8],
+    ) -> u64 {
         let mut claims = 0;
+        let open = self.open.entry(number).or_default();
+        open.tenant = tenant.cloned();
         for resource_spans in stamp::resource_spans(request) {
-            if self.open.len() + resource_spans.len() > MAX_BYTES {
-                self.close();
+            if open.data.len() + resource_spans.len() > MAX_BYTES {
+                self.closed.extend(open.close());
             }
-            let appended = stamp::append(&mut self.open, resource_spans, reason);
-            self.spans += appended.spans;
+            let appended = stamp::append(&mut open.data, resource_spans, reason);
+            open.spans += appended.spans;
             claims += appended.claims;
-            if self.spans >= MAX_SPANS || self.open.len() >= MAX_BYTES {
-                self.close();
+            if open.spans >= MAX_SPANS || open.data.len() >= MAX_BYTES {
+                self.closed.extend(open.close());
             }
         }
         claims
     }
 
-    /// Closes the batch that is open, if it holds anything.
+    /// Closes the batches that are open and hold anything.
     pub(super) fn close(&mut self) {
-        if self.spans > 0 {
-            let data = Bytes::from(std::mem::take(&mut self.open));
-            self.closed.push_back(Batch { data, spans: self.spans, context: Context::default() });
-            self.spans = 0;
+        for (_, mut open) in self.open.drain() {
+            self.closed.extend(open.close());
         }
     }
 

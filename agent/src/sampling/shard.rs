@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use super::{
     Limits,
     cache::Cache,
-    hash::TraceId,
+    hash::TraceKey,
     incoming::Incoming,
     metrics::Metrics,
     outbox::Outbox,
@@ -18,6 +18,7 @@ use super::{
     stamp,
     summary::Summary,
 };
+use crate::auth::Tenant;
 
 /// What a buffered trace costs beside its spans: its entry in the map (at the map's load) and in two queues.
 pub(super) const TRACE_OVERHEAD: u64 = 256;
@@ -78,7 +79,7 @@ impl Trace {
 /// A place in a queue; stale when the trace has been decided in the meantime.
 #[derive(Clone, Copy, Debug)]
 struct Due {
-    id: TraceId,
+    id: TraceKey,
     sequence: u64,
     /// In ms.
     at: u64,
@@ -100,7 +101,7 @@ pub(super) struct Shard {
     metrics: Arc<Metrics>,
     /// For each policy, the attributes that say so: decided now, and followed later.
     reasons: Vec<[Vec<u8>; 2]>,
-    traces: HashMap<TraceId, Trace, RandomState>,
+    traces: HashMap<TraceKey, Trace, RandomState>,
     /// Every trace, oldest first: the order of decisions and of evictions.
     order: VecDeque<Due>,
     /// Traces whose root has come, in that order.
@@ -109,6 +110,8 @@ pub(super) struct Shard {
     not_sampled: Cache<Past>,
     sequence: u64,
     held: u64,
+    /// Tenants by number. A number is never given to another, so there are as many as there ever were tenants.
+    tenants: Vec<Option<Arc<Tenant>>>,
     /// What is kept and not yet handed on.
     pub(super) outbox: Outbox,
 }
@@ -127,6 +130,7 @@ impl Shard {
             not_sampled: Cache::new(limits.not_sampled_cache),
             sequence: 0,
             held: 0,
+            tenants: Vec::new(),
             outbox: Outbox::default(),
             policies,
         }
@@ -136,7 +140,8 @@ impl Shard {
     pub(super) fn arrive(&mut self, parts: Vec<Incoming>, now: u64) -> u64 {
         let mut dropped = 0;
         for part in parts {
-            dropped += self.part(&part, now);
+            let key = TraceKey { tenant: self.number(part.tenant.as_ref()), id: part.id };
+            dropped += self.part(&key, &part, now);
             while self.traces.len() as u64 > self.limits.traces {
                 dropped += self.evict(Trigger::TooManyTraces, now);
             }
@@ -148,46 +153,55 @@ impl Shard {
         dropped
     }
 
-    fn part(&mut self, part: &Incoming, now: u64) -> u64 {
-        let rooted = if let Some(trace) = self.traces.get_mut(&part.id) {
+    /// The tenant's number. A handful of tenants as a rule, so that looking through them is the quickest.
+    fn number(&mut self, tenant: Option<&Arc<Tenant>>) -> u32 {
+        let known = self.tenants.iter().position(|known| known.as_ref() == tenant);
+        known.unwrap_or_else(|| {
+            self.tenants.push(tenant.cloned());
+            self.tenants.len() - 1
+        }) as u32
+    }
+
+    fn part(&mut self, key: &TraceKey, part: &Incoming, now: u64) -> u64 {
+        let rooted = if let Some(trace) = self.traces.get_mut(key) {
             let had_root = trace.summary.root;
             self.held -= trace.cost();
             trace.append(part);
             self.held += trace.cost();
             (!had_root && trace.summary.root).then_some(trace.sequence)
-        } else if let Some(dropped) = self.late(part, now) {
+        } else if let Some(dropped) = self.late(key, part, now) {
             return dropped;
         } else {
-            self.begin(part, now)
+            self.begin(key, part, now)
         };
         if let (Some(sequence), Some(wait)) = (rooted, self.limits.wait_after_root) {
-            self.rooted.push_back(Due { id: part.id, sequence, at: now + wait });
+            self.rooted.push_back(Due { id: *key, sequence, at: now + wait });
         }
-        if self.traces.get(&part.id).is_some_and(|trace| trace.data.len() as u64 > self.limits.trace_bytes) {
-            return self.decide(&part.id, Trigger::TooLarge, now);
+        if self.traces.get(key).is_some_and(|trace| trace.data.len() as u64 > self.limits.trace_bytes) {
+            return self.decide(key, Trigger::TooLarge, now);
         }
         0
     }
 
     /// A new trace; its sequence number when its root is there.
-    fn begin(&mut self, part: &Incoming, now: u64) -> Option<u64> {
+    fn begin(&mut self, key: &TraceKey, part: &Incoming, now: u64) -> Option<u64> {
         self.sequence += 1;
         let sequence = self.sequence;
         let mut trace = Trace { sequence, arrived: now, summary: Summary::default(), data: Vec::new() };
         trace.append(part);
         self.held += trace.cost();
-        self.order.push_back(Due { id: part.id, sequence, at: now + self.limits.wait });
+        self.order.push_back(Due { id: *key, sequence, at: now + self.limits.wait });
         let rooted = trace.summary.root.then_some(sequence);
-        self.traces.insert(part.id, trace);
+        self.traces.insert(*key, trace);
         self.metrics.new_traces.inc();
         rooted
     }
 
     /// Spans of a trace that has been decided follow the decision; returns how many were dropped by it.
-    fn late(&mut self, part: &Incoming, now: u64) -> Option<u64> {
-        let (before, sampled) = match self.sampled.get(&part.id) {
+    fn late(&mut self, key: &TraceKey, part: &Incoming, now: u64) -> Option<u64> {
+        let (before, sampled) = match self.sampled.get(key) {
             Some(before) => (before, true),
-            None => (self.not_sampled.get(&part.id)?, false),
+            None => (self.not_sampled.get(key)?, false),
         };
         let spans = u64::from(part.summary.spans);
         self.metrics.from_cache[usize::from(sampled)].inc_by(spans);
@@ -196,7 +210,7 @@ impl Shard {
             return Some(spans);
         }
         let reason = &self.reasons[usize::from(before.policy)][1];
-        let claims = self.outbox.push(&part.data, reason);
+        let claims = self.outbox.push(key.tenant, part.tenant.as_ref(), &part.data, reason);
         self.metrics.overwritten.inc_by(claims);
         Some(0)
     }
@@ -242,15 +256,17 @@ impl Shard {
     }
 
     /// Decides a trace, lets go of it, and remembers the decision.
-    fn decide(&mut self, id: &TraceId, trigger: Trigger, now: u64) -> u64 {
+    fn decide(&mut self, id: &TraceKey, trigger: Trigger, now: u64) -> u64 {
         let Some(trace) = self.traces.remove(id) else { return 0 };
         self.held -= trace.cost();
-        let decision = self.policies.decide(id, &trace.summary);
+        let decision = self.policies.decide(&id.id, &trace.summary);
         let spans = trace.summary.spans;
         let at = (now / 1000) as u32;
         let dropped = match decision {
             Decision::Sampled(policy) => {
-                let claims = self.outbox.push(&trace.data, &self.reasons[usize::from(policy)][0]);
+                let tenant = self.tenants[id.tenant as usize].as_ref();
+                let reason = &self.reasons[usize::from(policy)][0];
+                let claims = self.outbox.push(id.tenant, tenant, &trace.data, reason);
                 self.metrics.overwritten.inc_by(claims);
                 self.sampled.insert(*id, Past { policy, at });
                 0
@@ -264,9 +280,9 @@ impl Shard {
         dropped
     }
 
-    fn record(&self, id: &TraceId, trace: &Trace, decision: Decision, trigger: Trigger, now: u64) {
+    fn record(&self, id: &TraceKey, trace: &Trace, decision: Decision, trigger: Trigger, now: u64) {
         for (policy, votes) in self.metrics.votes.iter().enumerate() {
-            votes[usize::from(self.policies.votes(policy, id, &trace.summary))].inc();
+            votes[usize::from(self.policies.votes(policy, &id.id, &trace.summary))].inc();
         }
         let sampled = matches!(decision, Decision::Sampled(_));
         self.metrics.decided[usize::from(sampled)].inc();
@@ -276,7 +292,7 @@ impl Shard {
         }
         tracing::debug!(
             target: "spanwarden::sampling::decision",
-            trace_id = %format_args!("{:032x}", u128::from_be_bytes(*id)),
+            trace_id = %format_args!("{:032x}", u128::from_be_bytes(id.id)),
             decision = if sampled { "sampled" } else { "not_sampled" },
             policy = match decision {
                 Decision::Sampled(policy) => &*self.policies.names()[usize::from(policy)],

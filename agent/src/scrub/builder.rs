@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    auth::claims::Claims,
     config::{
         Component, ConfigError, Located,
         processors::{Processor, Transform},
@@ -112,8 +113,8 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Adds the step that stamps.
-    pub(super) fn stamp(&mut self) {
-        let stamp = Stamp::new(&mut self.keys);
+    pub(super) fn stamp(&mut self, rules: &Claims) {
+        let stamp = Stamp::new(&mut self.keys, rules);
         self.steps[slot(Kind::Resource)].push(Step::Stamp(stamp));
     }
 

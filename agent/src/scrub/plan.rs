@@ -4,11 +4,15 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
-    config::{Component, ConfigError, processors::Processor},
+    auth::{Identity, Tenant, claims::Claims},
+    config::{Component, ConfigError, auth::ClaimMode, processors::Processor},
     origin::Origin,
     otlp::{
         Batch, Refusal, RefusalKind,
@@ -19,6 +23,7 @@ use crate::{
 
 use super::{
     builder::{Builder, KINDS, Step, slot},
+    forgery,
     keys::Keys,
     list::List,
     metrics::{CLAIMS, Handles, Tally, UNKNOWN_FIELDS},
@@ -42,6 +47,7 @@ pub struct Plan {
     handles: Vec<Handles>,
     claims: [prometheus::IntCounter; stamp::CLAIMS],
     unknown_fields: prometheus::IntCounter,
+    quarantine: Option<Arc<Tenant>>,
     limits: Limits,
 }
 
@@ -71,6 +77,7 @@ struct Work {
     tally: Vec<Tally>,
     captured: Vec<Captured>,
     claims: [u64; stamp::CLAIMS],
+    forged: stamp::Forged,
 }
 
 impl Work {
@@ -78,6 +85,7 @@ impl Work {
     fn forget(&mut self) {
         self.tally.fill(Tally::default());
         self.claims = [0; stamp::CLAIMS];
+        self.forged = stamp::Forged::default();
     }
 }
 
@@ -86,12 +94,16 @@ static NEXT_PLAN: AtomicU64 = AtomicU64::new(1);
 impl Plan {
     /// Compiles processors into a plan that does what they do one after the other.
     ///
-    /// With `stamp`, every resource first gets the batch's origin in place of what the sender claims. A pattern or
-    /// a statement that can't be compiled is an error at its place in the configuration.
-    pub fn compile(processors: &[&Component<Processor>], stamp: bool) -> Result<Self, ConfigError> {
+    /// With `stamp`, every resource first gets the batch's origin and identity in place of what the sender claims, and
+    /// its other claims are held against these rules. A pattern or a statement that can't be compiled is an error at
+    /// its place in the configuration.
+    pub fn compile(
+        processors: &[&Component<Processor>],
+        stamp: Option<&Claims>,
+    ) -> Result<Self, ConfigError> {
         let mut builder = Builder::default();
-        if stamp {
-            builder.stamp();
+        if let Some(rules) = stamp {
+            builder.stamp(rules);
         }
         for component in processors {
             builder.processor(component)?;
@@ -108,6 +120,7 @@ impl Plan {
             handles,
             claims: stamp::NAMES.map(|name| CLAIMS.with_label_values(&[name])),
             unknown_fields: UNKNOWN_FIELDS.with_label_values(&[] as &[&str]),
+            quarantine: stamp.and_then(Claims::quarantine),
             limits: Limits::default(),
         })
     }
@@ -118,8 +131,13 @@ impl Plan {
     pub fn apply(&self, batch: Batch, scratch: &mut PlanScratch) -> Result<Batch, Refusal> {
         self.adopt(scratch);
         let PlanScratch { walk: walk_scratch, edits, work, .. } = scratch;
-        let mut rewriter =
-            Rewriter { plan: self, work, origin: batch.context.origin.as_deref(), refused: false };
+        let mut rewriter = Rewriter {
+            plan: self,
+            work,
+            origin: batch.context.origin.as_deref(),
+            identity: batch.context.identity.as_deref(),
+            refused: false,
+        };
         let walked = walk::walk(&batch.data, &self.limits, walk_scratch, &mut rewriter, edits);
         let refused = rewriter.refused;
         let summary = walked.map_err(|malformed| Refusal {
@@ -131,6 +149,12 @@ impl Plan {
             message: malformed.to_string(),
         });
         let summary = summary.inspect_err(|_| work.forget())?;
+        let forged = work.forged;
+        forgery::report(&batch.context, forged);
+        if forged.mode == Some(ClaimMode::Reject) {
+            work.forget();
+            return Err(forgery::refusal());
+        }
         self.count(work, summary.spans);
         if summary.unknown_fields > 0 {
             self.unknown_fields.inc_by(u64::from(summary.unknown_fields));
@@ -145,7 +169,11 @@ impl Plan {
                         .into(),
             });
         }
-        Ok(Batch { data: edits.apply(&batch.data), spans: summary.spans, context: batch.context })
+        let mut context = batch.context;
+        if forged.mode == Some(ClaimMode::Quarantine) && self.quarantine.is_some() {
+            context.tenant.clone_from(&self.quarantine);
+        }
+        Ok(Batch { data: edits.apply(&batch.data), spans: summary.spans, context })
     }
 
     /// Makes the scratch fit this plan.
@@ -176,6 +204,7 @@ struct Rewriter<'a> {
     plan: &'a Plan,
     work: &'a mut Work,
     origin: Option<&'a Origin>,
+    identity: Option<&'a Identity>,
     refused: bool,
 }
 
@@ -190,7 +219,7 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, list, out, tally, captured, claims } = &mut *self.work;
+        let Work { caches, list, out, tally, captured, claims, forged } = &mut *self.work;
         list.load(part, &self.plan.keys);
         let mut run = Run {
             buf: part.buf,
@@ -203,6 +232,8 @@ impl Rewrite for Rewriter<'_> {
             tally,
             captured,
             origin: self.origin,
+            identity: self.identity,
+            forged,
             claims,
             clean: self.plan.gate.hits(hull(part)).none(),
             refused: false,

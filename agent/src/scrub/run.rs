@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::{origin::Origin, otlp::walk::ValueKind};
+use crate::{auth::Identity, origin::Origin, otlp::walk::ValueKind};
 
 use super::{
     keys::{KeyId, Keys},
@@ -36,6 +36,10 @@ pub(super) struct Run<'a> {
     pub(super) captured: &'a mut Vec<Captured>,
     /// The sender, where it is known.
     pub(super) origin: Option<&'a Origin>,
+    /// Who the sender is proven to be, where that is asked.
+    pub(super) identity: Option<&'a Identity>,
+    /// What it claimed against the rules.
+    pub(super) forged: &'a mut super::stamp::Forged,
     /// Lies about identity, by attribute.
     pub(super) claims: &'a mut [u64; super::stamp::CLAIMS],
     /// The message as it came has no text that a gated pattern could match.

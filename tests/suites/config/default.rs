@@ -27,7 +27,7 @@ fn compile(config: &Config) -> Plan {
         }
     }
     let scrubbing: Vec<_> = config.processors.iter().filter(|component| is_scrubbing(component)).collect();
-    Plan::compile(&scrubbing, false).unwrap_or_else(|error| panic!("{error}"))
+    Plan::compile(&scrubbing, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

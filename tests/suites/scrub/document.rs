@@ -22,7 +22,7 @@ pub(crate) fn plan() -> Plan {
             found.unwrap_or_else(|| panic!("the document has {name}"))
         })
         .collect();
-    Plan::compile(&processors, false).unwrap_or_else(|error| panic!("{error}"))
+    Plan::compile(&processors, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn text(key: &str, value: &str) -> KeyValue {

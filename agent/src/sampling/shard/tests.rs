@@ -50,7 +50,7 @@ fn part(id: u128, error: bool, root: bool, size: usize) -> Incoming {
     });
     let statuses = if error { 4 } else { 1 };
     let summary = Summary { spans: 1, statuses, root, start: 5, end: 9, matched: 0 };
-    Incoming { id: id.to_be_bytes(), summary, data: Bytes::from(data) }
+    Incoming { id: id.to_be_bytes(), tenant: None, summary, data: Bytes::from(data) }
 }
 
 /// Spans that are kept so far.

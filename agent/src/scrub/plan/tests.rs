@@ -59,7 +59,7 @@ fn try_plan(processors: &str, stamp: bool) -> Result<Plan, String> {
     let config = config::parse(&text, "test.yaml").map_err(|errors| errors.to_string())?;
     let wanted = &config.service.pipelines[0].processors;
     let components: Vec<_> = wanted.iter().map(|id| config.processor(id).expect("defined")).collect();
-    Plan::compile(&components, stamp).map_err(|error| error.to_string())
+    Plan::compile(&components, stamp.then(Claims::default).as_ref()).map_err(|error| error.to_string())
 }
 
 /// A request of one span, with these attributes on the resource and on the span.
@@ -152,7 +152,7 @@ fn a_request_that_needs_no_change_is_the_same_bytes() {
 
 #[test]
 fn an_empty_plan_checks() {
-    let plan = Plan::compile(&[], false).expect("nothing to compile");
+    let plan = Plan::compile(&[], None).expect("nothing to compile");
     let data = request(&[], &[("a", text("b"))]);
     assert_eq!(applied(&plan, &data), data);
     let refusal =

@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
                     {receivers: [otlp], exporters: [debug]}}}\n";
     let config = config::parse(&format!("{}\n{pipeline}", super::RULES), "rules.yaml")?;
     let all: Vec<_> = config.processors.iter().collect();
-    let (check, scrub) = (Plan::compile(&[], false)?, Plan::compile(&all, false)?);
+    let (check, scrub) = (Plan::compile(&[], None)?, Plan::compile(&all, None)?);
     let mut scratch = PlanScratch::default();
     println!("| stage | ns CPU/span |");
     println!("|---|---|");
