@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bearer;
 pub mod bind;
 pub mod claims;
 pub mod gate;

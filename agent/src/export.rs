@@ -35,7 +35,8 @@ use front::{Front, Retrying};
 use loadbalancing::LoadBalancing;
 
 use crate::{
-    config::{Component, ConfigError, exporters},
+    auth::bearer::Bearer,
+    config::{Component, ConfigError, auth::Auth, exporters},
     otlp::{Accepted, Batch, Consumer},
     route::resolver::{self, Resolve},
 };
@@ -72,16 +73,27 @@ pub trait Exporter: Consumer {
 /// Makes the exporter that a configuration asks for. Nothing is opened, written or sent yet, but files that its
 /// TLS settings name are read.
 pub fn build(component: &Component<exporters::Exporter>) -> Result<Arc<dyn Exporter>, ConfigError> {
+    build_with(component, &|_| None)
+}
+
+/// Finds what an `auth` names.
+pub(crate) type Credentials<'a> = &'a dyn Fn(&Auth) -> Option<Arc<Bearer>>;
+
+/// [`build`] where exporters may have credentials.
+pub(crate) fn build_with(
+    component: &Component<exporters::Exporter>,
+    credentials: Credentials<'_>,
+) -> Result<Arc<dyn Exporter>, ConfigError> {
     use exporters::Exporter as Config;
     match &component.config {
         Config::Otlp(config) => {
-            let leaf = otlp::Otlp::build(component, config)?;
+            let leaf = otlp::Otlp::build(component, config, credentials)?;
             Ok(Front::build(component, config.queue.as_ref(), |meter, stop| {
                 Retrying::new(leaf, config.retry.clone(), meter, stop)
             }))
         }
         Config::OtlpHttp(config) => {
-            let leaf = otlphttp::OtlpHttp::build(component, config)?;
+            let leaf = otlphttp::OtlpHttp::build(component, config, credentials)?;
             Ok(Front::build(component, config.queue.as_ref(), |meter, stop| {
                 Retrying::new(leaf, config.retry.clone(), meter, stop)
             }))
@@ -94,7 +106,9 @@ pub fn build(component: &Component<exporters::Exporter>) -> Result<Arc<dyn Expor
             let leaf = debug::Debug::new(component, config);
             Ok(Front::build(component, None, |meter, stop| Retrying::once(leaf, meter, stop)))
         }
-        Config::LoadBalancing(config) => load_balancing(component, config, resolver::build(&config.resolver)),
+        Config::LoadBalancing(config) => {
+            balanced(component, config, resolver::build(&config.resolver), credentials)
+        }
     }
 }
 
@@ -104,7 +118,16 @@ pub fn load_balancing<T>(
     config: &exporters::LoadBalancing,
     resolver: Box<dyn Resolve>,
 ) -> Result<Arc<dyn Exporter>, ConfigError> {
-    let plan = loadbalancing::Plan::new(component, config)?;
+    balanced(component, config, resolver, &|_| None)
+}
+
+fn balanced<T>(
+    component: &Component<T>,
+    config: &exporters::LoadBalancing,
+    resolver: Box<dyn Resolve>,
+    credentials: Credentials<'_>,
+) -> Result<Arc<dyn Exporter>, ConfigError> {
+    let plan = loadbalancing::Plan::new(component, config, credentials)?;
     Ok(Front::build(component, config.protocol.queue.as_ref(), |meter, stop| {
         LoadBalancing::new(plan, config, resolver, meter, stop)
     }))
@@ -134,6 +157,27 @@ trait Deliver: Send + Sync + 'static {
 
     /// After the last batch.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The token that an exporter sends, where its `auth` names one.
+fn bearer(auth: Option<&Auth>, credentials: Credentials<'_>) -> Result<Option<Arc<Bearer>>, ConfigError> {
+    let Some(Auth { authenticator }) = auth else { return Ok(None) };
+    match credentials(&Auth { authenticator: authenticator.clone() }) {
+        Some(bearer) => Ok(Some(bearer)),
+        None => Err(ConfigError {
+            at: authenticator.at.clone(),
+            message: format!("no `bearertokenauth` extension `{}` is enabled", authenticator.value),
+        }),
+    }
+}
+
+/// The header with the token of now, where one is sent.
+fn authorization(bearer: Option<&Arc<Bearer>>) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
+    let Some(bearer) = bearer else { return Ok(None) };
+    bearer.credentials().map(Some).ok_or_else(|| {
+        let message = "there is no token to send; put one into the file of the exporter's authenticator";
+        Failure::unavailable("no_token", message)
+    })
 }
 
 /// The configured headers. Their values may be credentials, so that they are marked sensitive: HPACK never

@@ -77,6 +77,7 @@ fn sections(report: &Report, root: &Node) -> Option<Config> {
         warnings: Vec::new(),
     };
     checks::components(report, &config);
+    auth::check(report, &config, &defined);
     Some(config)
 }
 

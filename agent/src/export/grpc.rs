@@ -27,7 +27,7 @@ use super::{
     reply, retry,
 };
 use crate::{
-    auth::Tenant,
+    auth::{Tenant, bearer::Bearer},
     config::exporters::Compression,
     otlp::{Accepted, Batch},
 };
@@ -46,13 +46,19 @@ const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// What every request of an exporter has in common.
 pub(crate) struct Settings {
     headers: HeaderMap,
+    bearer: Option<Arc<Bearer>>,
     compression: Compression,
     timeout: Duration,
 }
 
 impl Settings {
-    /// `extra` are the configured headers.
-    pub(crate) fn new(extra: HeaderMap, compression: Compression, timeout: Duration) -> Self {
+    /// `extra` are the configured headers, `bearer` whose token goes with every request.
+    pub(crate) fn new(
+        extra: HeaderMap,
+        bearer: Option<Arc<Bearer>>,
+        compression: Compression,
+        timeout: Duration,
+    ) -> Self {
         let mut headers = HeaderMap::with_capacity(6 + extra.len());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -64,7 +70,7 @@ impl Settings {
         }
         headers.extend(extra);
         headers.entry(header::USER_AGENT).or_insert(super::USER_AGENT);
-        Self { headers, compression, timeout }
+        Self { headers, bearer, compression, timeout }
     }
 }
 
@@ -225,6 +231,11 @@ impl Client {
         request.headers_mut().clone_from(&self.settings.headers);
         if let Some(tenant) = tenant {
             request.headers_mut().insert(tenant.header.clone(), tenant.name.clone());
+        }
+        let authorization = super::authorization(self.settings.bearer.as_ref())
+            .map_err(|failure| Broken { failure, connection: false })?;
+        if let Some((name, value)) = authorization {
+            request.headers_mut().insert(name, value);
         }
         if let Some(name) = compress::name(self.settings.compression).filter(|_| compressed) {
             request.headers_mut().insert("grpc-encoding", HeaderValue::from_static(name));

@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 
 use super::{
-    Deliver,
+    Credentials, Deliver,
     dial::Target,
     failure::Failure,
     grpc::{Client, Settings},
@@ -52,7 +52,11 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Checks everything that can be wrong before a backend is known.
-    pub(super) fn new<T>(component: &Component<T>, config: &Config) -> Result<Self, ConfigError> {
+    pub(super) fn new<T>(
+        component: &Component<T>,
+        config: &Config,
+        credentials: Credentials<'_>,
+    ) -> Result<Self, ConfigError> {
         let error = |message: String| ConfigError { at: component.at.clone(), message };
         let tls = config.protocol.tls.clone();
         let target = Target::grpc("backend", &tls).map_err(|e| error(e.to_string()))?;
@@ -73,7 +77,7 @@ impl Plan {
             }
             Resolver::Dns { .. } => {}
         }
-        let settings = otlp::settings(component, &config.protocol)?;
+        let settings = otlp::settings(component, &config.protocol, credentials)?;
         Ok(Self { target, tls, settings, rendezvous: config.rendezvous })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Leaf,
+    Credentials, Leaf, bearer,
     dial::Target,
     failure::Failure,
     grpc::{Client, Settings},
@@ -20,21 +20,30 @@ pub(crate) struct Otlp {
 }
 
 impl Otlp {
-    pub(crate) fn build<T>(component: &Component<T>, config: &Config) -> Result<Self, ConfigError> {
+    pub(crate) fn build<T>(
+        component: &Component<T>,
+        config: &Config,
+        credentials: Credentials<'_>,
+    ) -> Result<Self, ConfigError> {
         let target = Target::grpc(&config.endpoint.value, &config.tls)
             .map_err(|e| ConfigError { at: config.endpoint.at.clone(), message: e.to_string() })?;
-        let settings = settings(component, config)?;
+        let settings = settings(component, config, credentials)?;
         Ok(Self { client: Client::new(target, settings) })
     }
 }
 
 /// The part of the settings that does not depend on the endpoint.
-pub(crate) fn settings<T>(component: &Component<T>, config: &Config) -> Result<Arc<Settings>, ConfigError> {
+pub(crate) fn settings<T>(
+    component: &Component<T>,
+    config: &Config,
+    credentials: Credentials<'_>,
+) -> Result<Arc<Settings>, ConfigError> {
+    let bearer = bearer(config.auth.as_ref(), credentials)?;
     let headers = headers(component, &config.headers)?;
     if config.tls.insecure_skip_verify && !config.tls.insecure {
         tracing::warn!(exporter = %component.id, "tls.insecure_skip_verify: any certificate is accepted");
     }
-    Ok(Arc::new(Settings::new(headers, config.compression, config.timeout)))
+    Ok(Arc::new(Settings::new(headers, bearer, config.compression, config.timeout)))
 }
 
 impl Leaf for Otlp {

@@ -1,7 +1,7 @@
 //! `otlphttp`: OTLP over HTTP/1.1, protobuf or JSON.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -16,13 +16,13 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
 use super::{
-    Leaf, compress,
+    Credentials, Leaf, authorization, bearer, compress,
     dial::{PerThread, Target, scheme},
     failure::{Failure, FailureKind},
     headers, reply,
 };
 use crate::{
-    auth::Tenant,
+    auth::bearer::Bearer,
     config::{
         Component, ConfigError, Located,
         exporters::{Compression, OtlpHttpExporter as Config},
@@ -40,6 +40,7 @@ pub(super) struct OtlpHttp {
     target: Target,
     path: PathAndQuery,
     headers: HeaderMap,
+    bearer: Option<Arc<Bearer>>,
     json: bool,
     compression: Compression,
     timeout: Duration,
@@ -48,7 +49,11 @@ pub(super) struct OtlpHttp {
 }
 
 impl OtlpHttp {
-    pub(super) fn build<T>(component: &Component<T>, config: &Config) -> Result<Self, ConfigError> {
+    pub(super) fn build<T>(
+        component: &Component<T>,
+        config: &Config,
+        credentials: Credentials<'_>,
+    ) -> Result<Self, ConfigError> {
         let (target, path) = match &config.traces_endpoint {
             Some(whole) => endpoint(config, whole, ""),
             None => endpoint(config, &config.endpoint, "/v1/traces"),
@@ -70,6 +75,7 @@ impl OtlpHttp {
             target,
             path,
             headers: all,
+            bearer: bearer(config.auth.as_ref(), credentials)?,
             json: config.json,
             compression: config.compression,
             timeout: config.timeout,
@@ -94,7 +100,14 @@ impl OtlpHttp {
     }
 
     async fn call(&self, body: Bytes, compressed: bool, batch: &Batch) -> Result<Accepted, Failure> {
-        let (spans, tenant) = (batch.spans, batch.context.tenant.as_deref());
+        let spans = batch.spans;
+        let mut headers = self.headers.clone();
+        if let Some(tenant) = batch.context.tenant.as_deref() {
+            headers.insert(tenant.header.clone(), tenant.name.clone());
+        }
+        if let Some((name, value)) = authorization(self.bearer.as_ref())? {
+            headers.insert(name, value);
+        }
         let idle = self.idle.get(Mutex::default);
         // An idle connection may have been closed by the server meanwhile: then a fresh one is tried at once.
         let used = loop {
@@ -105,13 +118,13 @@ impl OtlpHttp {
             }
         };
         if let Some(sender) = used
-            && let Ok((response, sender)) = self.exchange(sender, &body, compressed, tenant).await
+            && let Ok((response, sender)) = self.exchange(sender, headers.clone(), &body, compressed).await
         {
             return self.read(response, sender, &idle, spans).await;
         }
         let fresh = self.connect().await?;
         let (response, sender) =
-            self.exchange(fresh, &body, compressed, tenant).await.map_err(|e| self.transport(&e))?;
+            self.exchange(fresh, headers, &body, compressed).await.map_err(|e| self.transport(&e))?;
         self.read(response, sender, &idle, spans).await
     }
 
@@ -131,17 +144,14 @@ impl OtlpHttp {
     async fn exchange(
         &self,
         mut sender: SendRequest<Full<Bytes>>,
+        headers: HeaderMap,
         body: &Bytes,
         compressed: bool,
-        tenant: Option<&Tenant>,
     ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), hyper::Error> {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(self.path.clone());
-        request.headers_mut().clone_from(&self.headers);
-        if let Some(tenant) = tenant {
-            request.headers_mut().insert(tenant.header.clone(), tenant.name.clone());
-        }
+        *request.headers_mut() = headers;
         if let Some(name) = compress::name(self.compression).filter(|_| compressed) {
             request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
         }

@@ -8,28 +8,66 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     auth::{
         Authenticator,
+        bearer::Bearer,
+        bind::Binder,
+        claims::Claims,
         gate::{Bind, Direct, Gate},
     },
-    config::{ComponentId, Config, Located, auth::Auth, extensions::Extension, receivers::OtlpReceiver},
+    config::{
+        ComponentId, Config, Located,
+        auth::Auth,
+        extensions::{Extension, Pods},
+        receivers::OtlpReceiver,
+    },
+    origin::PodSource,
     receiver::Gates,
 };
 
 /// Who proves senders, by the extension's id, and who decides who they are.
 pub(super) struct Authenticators {
     by_id: HashMap<ComponentId, Arc<dyn Authenticator>>,
-    binder: Arc<dyn Bind>,
+    /// Those of them that exporters can use too.
+    bearers: HashMap<ComponentId, Arc<Bearer>>,
+    /// `identity`
+    identity: Option<Arc<Binder>>,
 }
 
 impl Authenticators {
     /// Makes all that the service enables. Reads their files; asks nobody.
-    pub(super) fn build(config: &Config) -> Result<Self> {
-        let by_id = HashMap::new();
+    pub(super) fn build(config: &Config, pods: Arc<dyn PodSource>) -> Result<Self> {
+        let identity = config.identity().map(|identity| Arc::new(Binder::new(identity, pods, node(config))));
+        let mut built = Self { by_id: HashMap::new(), bearers: HashMap::new(), identity };
         for component in config.enabled_extensions() {
-            if matches!(component.config, Extension::Oidc(_) | Extension::BearerToken(_)) {
-                bail!("{}: `{}` is known but not built yet", component.at, component.id);
+            let (id, at) = (&component.id, &component.at);
+            match &component.config {
+                Extension::BearerToken(config) => {
+                    let bearer = Bearer::new(id.to_string(), config).with_context(|| at.to_string())?;
+                    let bearer = Arc::new(bearer);
+                    built.bearers.insert(id.clone(), Arc::clone(&bearer));
+                    built.by_id.insert(id.clone(), bearer);
+                }
+                Extension::Oidc(_) => bail!("{at}: `{id}` is known but not built yet"),
+                Extension::Identity(_) | Extension::Origin(_) | Extension::HealthCheck { .. } => {}
             }
         }
-        Ok(Self { by_id, binder: Arc::new(Direct) })
+        Ok(built)
+    }
+
+    /// Keeps up with files that change, on the current runtime.
+    pub(super) fn watch(&self) {
+        for bearer in self.bearers.values() {
+            bearer.watch();
+        }
+    }
+
+    /// What an exporter with this `auth` sends.
+    pub(super) fn credentials(&self, auth: &Auth) -> Option<Arc<Bearer>> {
+        self.bearers.get(&auth.authenticator.value).cloned()
+    }
+
+    /// What `identity` lets resources claim.
+    pub(super) fn claims(&self) -> Option<Claims> {
+        self.identity.as_ref().map(|binder| binder.claims())
     }
 
     /// The gates of a receiver. The reader has checked that the authenticators it names are there.
@@ -45,6 +83,19 @@ impl Authenticators {
             self.by_id.get(id).cloned().with_context(|| format!("{at}: no authenticator `{id}`"))
         };
         let authenticator = auth.map(find).transpose()?;
-        Ok(Arc::new(Gate { receiver: receiver.clone(), authenticator, binder: Arc::clone(&self.binder) }))
+        let binder: Arc<dyn Bind> = match &self.identity {
+            Some(binder) => Arc::clone(binder) as _,
+            None => Arc::new(Direct),
+        };
+        Ok(Arc::new(Gate { receiver: receiver.clone(), authenticator, binder }))
     }
+}
+
+/// This node's name: as the pod source was told it, else what the deployment says.
+fn node(config: &Config) -> Option<String> {
+    let told = match &config.origin().and_then(|origin| origin.pods.as_ref()) {
+        Some(Pods::Api(api)) => api.node.clone(),
+        _ => None,
+    };
+    told.or_else(|| std::env::var("K8S_NODE_NAME").ok()).filter(|name| !name.is_empty())
 }

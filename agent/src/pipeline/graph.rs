@@ -15,10 +15,16 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{batch::BatchProcessor, fanout::Fanout, memory_limiter::MemoryLimiter, scrub_stage::ScrubStage};
+use super::{
+    admission::Authenticators, batch::BatchProcessor, fanout::Fanout, memory_limiter::MemoryLimiter,
+    scrub_stage::ScrubStage,
+};
 use crate::{
     auth::claims::Claims,
-    config::{Component, ComponentId, Config, ConfigError, Errors, processors::Processor, service::Pipeline},
+    config::{
+        Component, ComponentId, Config, ConfigError, Errors, exporters, processors::Processor,
+        service::Pipeline,
+    },
     export::{self, Exporter, StartError},
     otlp::Consumer,
     sampling::TailSampling,
@@ -42,6 +48,7 @@ pub(super) struct Graph {
 
 struct Builder<'a> {
     config: &'a Config,
+    authenticators: &'a Authenticators,
     /// The runtimes of the workers, for stages with tasks of their own.
     workers: &'a [Handle],
     graph: Graph,
@@ -52,21 +59,31 @@ impl Graph {
     /// inside a runtime that outlives the graph.
     ///
     /// Fails with the first mistake of every component.
-    pub(super) fn build(config: &Config, stamp: Option<&Claims>, workers: &[Handle]) -> Result<Self, Errors> {
-        Self::wire(config, stamp, workers).map_err(|first| {
-            let all = mistakes(config, workers);
+    pub(super) fn build(
+        config: &Config,
+        stamp: Option<&Claims>,
+        authenticators: &Authenticators,
+        workers: &[Handle],
+    ) -> Result<Self, Errors> {
+        Self::wire(config, stamp, authenticators, workers).map_err(|first| {
+            let all = mistakes(config, authenticators, workers);
             if all.is_empty() { first.into() } else { Errors(all) }
         })
     }
 
-    fn wire(config: &Config, stamp: Option<&Claims>, workers: &[Handle]) -> Result<Self, ConfigError> {
+    fn wire(
+        config: &Config,
+        stamp: Option<&Claims>,
+        authenticators: &Authenticators,
+        workers: &[Handle],
+    ) -> Result<Self, ConfigError> {
         let graph = Graph {
             entries: HashMap::new(),
             memory_limit: None,
             drains: Vec::new(),
             exporters: HashMap::new(),
         };
-        let mut builder = Builder { config, workers, graph };
+        let mut builder = Builder { config, authenticators, workers, graph };
         let mut by_receiver: HashMap<&ComponentId, Vec<Arc<dyn Consumer>>> = HashMap::new();
         for pipeline in &config.service.pipelines {
             let entry = builder.pipeline(pipeline, stamp)?;
@@ -175,7 +192,7 @@ impl Builder<'_> {
         for component in pipeline.exporters.iter().filter_map(|id| self.config.exporter(id)) {
             let exporter = match self.graph.exporters.get(&component.id) {
                 Some(exporter) => Arc::clone(exporter),
-                None => export::build(component)?,
+                None => exporter(component, self.authenticators)?,
             };
             self.graph.exporters.insert(component.id.clone(), Arc::clone(&exporter));
             consumers.push(exporter);
@@ -184,8 +201,15 @@ impl Builder<'_> {
     }
 }
 
+fn exporter(
+    component: &Component<exporters::Exporter>,
+    authenticators: &Authenticators,
+) -> Result<Arc<dyn Exporter>, ConfigError> {
+    export::build_with(component, &|auth| authenticators.credentials(auth))
+}
+
 /// What is wrong with each component by itself, in the file's order: who corrects a file wants to see all of it.
-fn mistakes(config: &Config, workers: &[Handle]) -> Vec<ConfigError> {
+fn mistakes(config: &Config, authenticators: &Authenticators, workers: &[Handle]) -> Vec<ConfigError> {
     let nowhere = || Fanout::of(Vec::new());
     let processor = |component: &Component<Processor>| match &component.config {
         Processor::MemoryLimiter(limits) => MemoryLimiter::new(&with(component, limits), nowhere()).err(),
@@ -200,7 +224,7 @@ fn mistakes(config: &Config, workers: &[Handle]) -> Vec<ConfigError> {
     let exporters: BTreeSet<_> = pipelines.iter().flat_map(|pipeline| &pipeline.exporters).collect();
     let mut found: Vec<ConfigError> = (processors.into_iter())
         .filter_map(|id| processor(config.processor(id)?))
-        .chain(exporters.into_iter().filter_map(|id| export::build(config.exporter(id)?).err()))
+        .chain(exporters.into_iter().filter_map(|id| exporter(config.exporter(id)?, authenticators).err()))
         .collect();
     found.sort_by_key(|error| (error.at.line, error.at.column));
     found

@@ -30,6 +30,8 @@ pub(super) struct Origins {
     pub(super) stamp: bool,
     /// `evidence: required`
     pub(super) required: bool,
+    /// What is known of pods.
+    pub(super) pods: Arc<dyn PodSource>,
     kernel: Option<Arc<KernelOrigins>>,
     enforcer: Option<Arc<Enforcer>>,
 }
@@ -57,8 +59,9 @@ impl Origins {
 /// Must run before any other thread is there: capabilities are a thread's own (`capabilities(7)`).
 pub(super) fn start(config: &Config) -> Result<Origins> {
     let Some(extension) = config.origin() else {
-        let source = Arc::new(AddressOrigins::new(Arc::new(NoPods)));
-        return Ok(Origins { source, stamp: false, required: false, kernel: None, enforcer: None });
+        let pods: Arc<dyn PodSource> = Arc::new(NoPods);
+        let source = Arc::new(AddressOrigins::new(Arc::clone(&pods)));
+        return Ok(Origins { source, stamp: false, required: false, pods, kernel: None, enforcer: None });
     };
     let pods = pods(extension)?;
     let variables =
@@ -95,9 +98,9 @@ pub(super) fn start(config: &Config) -> Result<Origins> {
     capabilities::drop_all().context("cannot drop capabilities after attaching")?;
     let source: Arc<dyn OriginSource> = match &kernel {
         Some(kernel) => Arc::clone(kernel) as Arc<dyn OriginSource>,
-        None => Arc::new(AddressOrigins::new(pods)),
+        None => Arc::new(AddressOrigins::new(Arc::clone(&pods))),
     };
-    Ok(Origins { source, stamp: true, required: extension.required, kernel, enforcer })
+    Ok(Origins { source, stamp: true, required: extension.required, pods, kernel, enforcer })
 }
 
 fn pods(extension: &OriginExtension) -> Result<Arc<dyn PodSource>> {

@@ -29,7 +29,7 @@ use super::{
     origins::{self, Origins},
 };
 use crate::{
-    auth::{bind::Binder, claims::Claims},
+    auth::claims::Claims,
     config::{Config, extensions::Extension, receivers::Receiver},
     origin::NoPods,
     receiver::{Admission, Server, Shutdown, Upstream, Worker, shutdown},
@@ -54,8 +54,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub fn check(config: &Config) -> Result<()> {
     let runtime = runtime()?;
     let _inside = runtime.enter();
-    Authenticators::build(config)?;
-    Graph::build(config, Some(&Claims::default()), &[runtime.handle().clone()])?;
+    let authenticators = Authenticators::build(config, Arc::new(NoPods))?;
+    Graph::build(config, Some(&Claims::default()), &authenticators, &[runtime.handle().clone()])?;
     for component in &config.receivers {
         let Receiver::Otlp(otlp) = &component.config;
         Server::check(otlp).with_context(|| format!("{}", component.at))?;
@@ -80,9 +80,11 @@ fn runtime() -> Result<Runtime> {
 
 async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, crew: &mut Crew) -> Result<()> {
     let mut pages = telemetry(config, health).await?;
-    let authenticators = Authenticators::build(config)?;
-    let graph = Graph::build(config, claims(config, origins).as_ref(), &crew.handles())?;
+    let authenticators = Authenticators::build(config, Arc::clone(&origins.pods))?;
+    let graph =
+        Graph::build(config, claims(&authenticators, origins).as_ref(), &authenticators, &crew.handles())?;
     graph.start().await?;
+    authenticators.watch();
     let accepting = Arc::new(AtomicBool::new(true));
     if origins.required {
         let source = Arc::clone(&origins.source);
@@ -108,11 +110,8 @@ async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, cre
 }
 
 /// What resources may claim, where they are stamped at all: with kernel evidence, or where identities are asked for.
-fn claims(config: &Config, origins: &Origins) -> Option<Claims> {
-    match config.identity() {
-        Some(identity) => Some(Binder::new(identity, Arc::new(NoPods), None).claims()),
-        None => origins.stamp.then(Claims::default),
-    }
+fn claims(authenticators: &Authenticators, origins: &Origins) -> Option<Claims> {
+    authenticators.claims().or_else(|| origins.stamp.then(Claims::default))
 }
 
 /// Starts the `/metrics` and health servers. A port in use is an error where the configuration names it, and a
