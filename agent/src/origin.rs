@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod doctor;
 pub mod enforce;
+pub mod events;
 pub mod findings;
 pub mod join;
 pub mod loader;
@@ -203,6 +204,10 @@ impl PodSource for NoPods {
 pub trait OriginSource: Send + Sync {
     /// The origin of an accepted TCP socket. Called once a connection, before a byte is read from it.
     fn origin(&self, socket: BorrowedFd<'_>, peer: SocketAddr) -> Arc<Origin>;
+    /// The same origin with what has become known of its pod since: metadata may come late. `None` where nothing has.
+    fn renewed(&self, _: &Arc<Origin>) -> Option<Arc<Origin>> {
+        None
+    }
     /// Whether evidence can be had at all; readiness depends on it when the evidence is `required`.
     fn alive(&self) -> bool;
 }

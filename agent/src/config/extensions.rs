@@ -43,6 +43,9 @@ pub struct OriginExtension {
     pub pin_path: Option<FilePath>,
     /// `pods`
     pub pods: Option<Pods>,
+    /// `events`: `true`, or how to reach the API server: a Kubernetes Event on each pod that sends plaintext (mode
+    /// `warn` or `block`), forges its identity, replays a token or comes with an expired certificate. Default off.
+    pub events: Option<ApiClient>,
 }
 
 /// What is done about plaintext telemetry: the ladder.
@@ -51,7 +54,7 @@ pub enum PlaintextMode {
     /// Report: metrics, log (info), file, table.
     #[default]
     Observe,
-    /// Report as a warning; the Event on the pod follows with Events.
+    /// Report as a warning, and as an Event on the pod where `events` is on.
     Warn,
     /// Drop in the kernel, end the connection with an error, deny the next ones for [`PlaintextPolicy::deny`].
     Block,

@@ -230,6 +230,10 @@ impl OriginSource for KernelOrigins {
         Arc::new(origin)
     }
 
+    fn renewed(&self, origin: &Arc<Origin>) -> Option<Arc<Origin>> {
+        self.resolver.renewed(origin)
+    }
+
     fn alive(&self) -> bool {
         if self.refused.load(Ordering::Relaxed) {
             return false;

@@ -5,6 +5,7 @@
 
 mod consumer;
 mod convert;
+mod event;
 #[cfg(test)]
 mod examples;
 mod file;
@@ -17,6 +18,7 @@ mod table;
 pub(super) use consumer::Consumer;
 pub(super) use convert::Context;
 pub use file::{FileError, FindingsFile};
+pub(super) use line::rfc3339;
 pub use table::{Noted, ROWS, ROWS_PER_SENDER, Row, Table};
 
 pub use crate::config::extensions::{Place, PlaintextMode};

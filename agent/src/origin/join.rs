@@ -8,7 +8,7 @@ mod tree;
 pub use address::AddressOrigins;
 
 use super::{
-    Evidence, Origin, PodSource, Process,
+    Evidence, Origin, Pod, PodSource, Process,
     bpf::abi,
     cgroup::{self, NotAContainer},
     findings::Behind,
@@ -84,6 +84,21 @@ impl Resolver {
             pod,
             peer,
         }
+    }
+
+    /// An origin whose pod was not known, or not its container, with what is known by now.
+    pub(super) fn renewed(&self, origin: &Origin) -> Option<Arc<Origin>> {
+        let uid = origin.pod_uid.as_deref()?;
+        let complete =
+            |pod: &Pod| origin.container_id.as_deref().is_none_or(|id| pod.container(id).is_some());
+        if origin.pod.as_deref().is_some_and(complete) {
+            return None;
+        }
+        let pod = self.pods.by_uid(uid)?;
+        if origin.pod.as_ref().is_some_and(|known| Arc::ptr_eq(known, &pod)) {
+            return None;
+        }
+        Some(Arc::new(Origin { pod: Some(pod), ..origin.clone() }))
     }
 
     /// What is known to be at an address: a Service, or a pod.

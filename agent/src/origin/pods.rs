@@ -6,11 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
 mod file;
 mod index;
+mod kubelet;
 mod raw;
 mod read;
+mod remote;
 mod tree;
 
 pub use file::{FilePods, MAX_BYTES, PodsError};
 pub use index::TOMBSTONE;
+pub use remote::{RemoteError, RemotePods};

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::{
     config::{
         Config,
-        extensions::{OriginExtension, Pods},
+        extensions::{ApiClient, OriginExtension, Pods},
         receivers::Receiver,
     },
     origin::{
@@ -16,11 +16,13 @@ use crate::{
         bpf::{KernelOrigins, Options},
         capabilities,
         enforce::Enforcer,
+        events::Writer,
         findings::FindingsFile,
         join::AddressOrigins,
         loader::own,
-        pods::FilePods,
+        pods::{FilePods, RemotePods},
     },
+    telemetry::{events, health::Health},
 };
 
 /// Where origins come from, and whether the agent may go on without.
@@ -34,16 +36,36 @@ pub(super) struct Origins {
     pub(super) pods: Arc<dyn PodSource>,
     kernel: Option<Arc<KernelOrigins>>,
     enforcer: Option<Arc<Enforcer>>,
+    /// Pods that are asked for over the network.
+    remote: Option<Arc<RemotePods>>,
+    /// Where Events are written.
+    events: Option<ApiClient>,
 }
 
 impl Origins {
-    /// Starts to read the kernel's findings, and to act on them. After capabilities were dropped.
-    pub(super) fn watch(&self) -> Result<()> {
+    /// Starts to ask for pods, to read the kernel's findings, and to act on them. After capabilities were dropped.
+    pub(super) fn watch(&self, health: &Health) -> Result<()> {
+        if let Some(pods) = &self.remote {
+            pods.start().context("cannot start the thread that asks for pods")?;
+            let pods = Arc::clone(pods);
+            health.remark("no answer about pods yet: they are known by their uid only", move || {
+                pods.answered()
+            });
+        }
+        if let Some(way) = &self.events {
+            let writer = Writer::start(way).context("extensions::origin::events")?;
+            if !events::set(Arc::new(writer)) {
+                tracing::debug!("Events go where they went before");
+            }
+        }
         if let Some(kernel) = &self.kernel {
             let enforcer = self.enforcer.clone();
             kernel.watch_findings(move |finding| {
                 if let Some(enforcer) = &enforcer {
                     enforcer.finding(&finding);
+                }
+                if let Some(event) = finding.event() {
+                    events::report(event);
                 }
             })?;
         }
@@ -61,9 +83,18 @@ pub(super) fn start(config: &Config) -> Result<Origins> {
     let Some(extension) = config.origin() else {
         let pods: Arc<dyn PodSource> = Arc::new(NoPods);
         let source = Arc::new(AddressOrigins::new(Arc::clone(&pods)));
-        return Ok(Origins { source, stamp: false, required: false, pods, kernel: None, enforcer: None });
+        return Ok(Origins {
+            source,
+            stamp: false,
+            required: false,
+            pods,
+            kernel: None,
+            enforcer: None,
+            remote: None,
+            events: None,
+        });
     };
-    let pods = pods(extension)?;
+    let (pods, remote) = pods(extension)?;
     let variables =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let file = extension.findings.file.as_deref().map(FindingsFile::open).transpose();
@@ -100,21 +131,33 @@ pub(super) fn start(config: &Config) -> Result<Origins> {
         Some(kernel) => Arc::clone(kernel) as Arc<dyn OriginSource>,
         None => Arc::new(AddressOrigins::new(Arc::clone(&pods))),
     };
-    Ok(Origins { source, stamp: true, required: extension.required, pods, kernel, enforcer })
+    Ok(Origins {
+        source,
+        stamp: true,
+        required: extension.required,
+        pods,
+        kernel,
+        enforcer,
+        remote,
+        events: extension.events.clone(),
+    })
 }
 
-fn pods(extension: &OriginExtension) -> Result<Arc<dyn PodSource>> {
-    match &extension.pods {
+/// The source of pods; once more, where it is one that has to be started.
+#[allow(clippy::type_complexity, reason = "the same thing twice")]
+fn pods(extension: &OriginExtension) -> Result<(Arc<dyn PodSource>, Option<Arc<RemotePods>>)> {
+    let remote = match &extension.pods {
+        None => return Ok((Arc::new(NoPods), None)),
         Some(Pods::File(path)) => {
             let pods = FilePods::open(path)
                 .with_context(|| format!("extensions::origin::pods: {}", path.display()))?;
-            Ok(Arc::new(pods))
+            return Ok((Arc::new(pods), None));
         }
-        Some(Pods::Kubelet(_) | Pods::Api(_)) => {
-            anyhow::bail!("extensions::origin::pods: `kubelet` and `api` are known but not built yet")
-        }
-        None => Ok(Arc::new(NoPods)),
-    }
+        Some(Pods::Kubelet(kubelet)) => RemotePods::kubelet(kubelet),
+        Some(Pods::Api(api)) => RemotePods::api(api),
+    };
+    let remote = Arc::new(remote.context("extensions::origin::pods")?);
+    Ok((Arc::clone(&remote) as Arc<dyn PodSource>, Some(remote)))
 }
 
 /// The ports on which this program receives: a finding towards one of them is telemetry for us.

@@ -90,7 +90,7 @@ async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, cre
         let source = Arc::clone(&origins.source);
         health.require("kernel evidence is required and dead", move || source.alive());
     }
-    origins.watch()?;
+    origins.watch(health)?;
     let mut signals = Signals::new()?;
     let (trigger, shutdown) = shutdown::channel();
     crew.listen(config, &graph, origins, &authenticators, &accepting, &shutdown)?;

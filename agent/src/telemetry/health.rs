@@ -24,6 +24,7 @@ pub struct Health {
     accepting: AtomicBool,
     draining: AtomicBool,
     conditions: Mutex<Vec<(&'static str, Check)>>,
+    remarks: Mutex<Vec<(&'static str, Check)>>,
     workers: Mutex<Vec<(String, Arc<AtomicU64>)>>,
 }
 
@@ -48,6 +49,7 @@ impl Default for Health {
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             conditions: Mutex::default(),
+            remarks: Mutex::default(),
             workers: Mutex::default(),
         }
     }
@@ -57,6 +59,18 @@ impl Health {
     /// Adds a condition of readiness; `what` is shown to the operator while it does not hold.
     pub fn require(&self, what: &'static str, check: impl Fn() -> bool + Send + Sync + 'static) {
         self.conditions.lock().unwrap_or_else(PoisonError::into_inner).push((what, Box::new(check)));
+    }
+
+    /// Adds something that should hold and without which the program is ready all the same; `what` is shown while it
+    /// does not hold.
+    pub fn remark(&self, what: &'static str, check: impl Fn() -> bool + Send + Sync + 'static) {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).push((what, Box::new(check)));
+    }
+
+    /// What should hold and does not.
+    pub fn remarks(&self) -> Vec<&'static str> {
+        let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        remarks.iter().filter(|(_, holds)| !holds()).map(|(what, _)| *what).collect()
     }
 
     /// Adds a worker to watch.
@@ -123,6 +137,18 @@ mod tests {
         assert_eq!(health.ready(), Ok(()));
         health.draining();
         assert_eq!(health.ready(), Err(vec!["shutting down"]));
+    }
+
+    #[test]
+    fn a_remark_is_shown_and_refuses_nothing() {
+        let health = Health::default();
+        health.accepting();
+        let known = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&known);
+        health.remark("no pods yet", move || seen.load(Ordering::Relaxed));
+        assert_eq!((health.ready(), health.remarks()), (Ok(()), vec!["no pods yet"]));
+        known.store(true, Ordering::Relaxed);
+        assert!(health.remarks().is_empty());
     }
 
     #[test]

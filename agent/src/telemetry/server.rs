@@ -70,7 +70,11 @@ impl Page {
                 Err(stuck) => text(StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {}\n", stuck.join(", "))),
             },
             (Self::Health(health), "/" | "/readyz") => match health.ready() {
-                Ok(()) => text(StatusCode::OK, "ready\n".into()),
+                Ok(()) => {
+                    let remarks =
+                        health.remarks().iter().fold(String::new(), |all, one| format!("{all}; {one}"));
+                    text(StatusCode::OK, format!("ready{remarks}\n"))
+                }
                 Err(missing) => {
                     text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
                 }

@@ -2,14 +2,14 @@
 
 mod networks;
 mod plaintext;
+mod pods;
 
 use std::path::PathBuf;
 
 use super::endpoint;
 use crate::config::{
-    extensions::{Extension, FindingsOutput, OriginExtension, Pods},
+    extensions::{Extension, FindingsOutput, OriginExtension},
     fields::Fields,
-    yaml::Value,
 };
 
 pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Extension {
@@ -46,13 +46,14 @@ fn health_check(mut fields: Fields<'_>) -> Extension {
 
 fn origin(mut fields: Fields<'_>) -> OriginExtension {
     let cgroup = fields.absolute("cgroup", "/sys/fs/cgroup");
-    let pods = pods(&mut fields);
+    let pods = pods::read(&mut fields);
+    let events = pods::events(&mut fields, pods.as_ref());
     let required = fields.choice("evidence", &[("required", true), ("preferred", false)]).unwrap_or(true);
     let plaintext = plaintext::read(&mut fields, required);
     if plaintext.needs_pods() && fields.get("pods").is_none() {
         fields.error_at(
             "plaintext",
-            "`rules` and `exclude` select by namespaces and labels, which only `pods` tells: add `pods: {file: pods.yaml}`",
+            "`rules` and `exclude` select by namespaces and labels, which only `pods` tells: add `pods: api`, `pods: kubelet` or `pods: {file: pods.yaml}`",
         );
     }
     OriginExtension {
@@ -63,6 +64,7 @@ fn origin(mut fields: Fields<'_>) -> OriginExtension {
         cluster_cidrs: networks::read(&mut fields, "cluster_cidrs"),
         pin_path: fields.absolute("pin_path", "/sys/fs/bpf/spanwarden"),
         pods,
+        events,
     }
 }
 
@@ -88,34 +90,4 @@ fn findings(fields: &mut Fields<'_>) -> FindingsOutput {
         *field = number;
     }
     output
-}
-
-fn pods(fields: &mut Fields<'_>) -> Option<Pods> {
-    let words = [("kubelet", "kubelet"), ("api", "api")];
-    if matches!(fields.get("pods")?.value, Value::Scalar(_)) {
-        if let Some(word) = fields.choice("pods", &words) {
-            fields.error_at("pods", format!("`{word}` is known but not built yet; `{{file: pods.yaml}}` is"));
-        }
-        return None;
-    }
-    let mut pods = fields.table("pods")?;
-    let file = pods.located("file");
-    let mut sources = usize::from(file.is_some());
-    for (key, _) in words {
-        if pods.present(key).is_some() {
-            sources += 1;
-            pods.error_at(key, format!("`{key}` is known but not built yet; `file` is"));
-        }
-    }
-    match file {
-        _ if sources != 1 => {
-            pods.error("names one source of pods: `file`");
-            None
-        }
-        Some(file) if file.value.is_empty() => {
-            pods.error_at("file", "must not be empty");
-            None
-        }
-        file => file.map(|file| Pods::File(PathBuf::from(file.value))),
-    }
 }

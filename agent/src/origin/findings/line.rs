@@ -140,7 +140,7 @@ fn failure(kind: &Kind) -> Option<Failure> {
 }
 
 /// RFC 3339 in UTC, with nanoseconds. The date by Howard Hinnant's `civil_from_days`.
-pub(super) fn rfc3339(time: SystemTime) -> String {
+pub(in crate::origin) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = ((since.as_secs() / 86_400), since.as_secs() % 86_400);
     // Days since 1 March of year 0; an era is 400 years.
