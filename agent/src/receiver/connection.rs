@@ -10,7 +10,7 @@ use std::{
     ops::Deref,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -63,7 +63,10 @@ const LINGER_BYTES: usize = 16 << 20;
 /// What the requests of one connection share.
 pub(super) struct Connection {
     service: Arc<Service>,
+    /// As it was known when the connection was accepted; see [`Self::origin`].
     pub(super) origin: Arc<Origin>,
+    /// What became known of its pod later, and of its container later still.
+    late: [OnceLock<Arc<Origin>>; 2],
     pub(super) share: Arc<Share>,
     pub(super) activity: Activity,
     /// Told to end the connection gracefully.
@@ -86,9 +89,23 @@ impl Deref for Connection {
 }
 
 impl Connection {
+    /// Who opened it, with what is known of the pod by now.
+    pub(super) fn origin(&self) -> &Arc<Origin> {
+        self.late.iter().rev().find_map(OnceLock::get).unwrap_or(&self.origin)
+    }
+
+    /// Looks whether metadata that were late have come.
+    pub(super) fn renew_origin(&self) {
+        let Some(free) = self.late.iter().find(|late| late.get().is_none()) else { return };
+        if let Some(renewed) = self.upstream.origins.renewed(self.origin()) {
+            // Another request of this connection may have been faster with the same.
+            let _ = free.set(renewed);
+        }
+    }
+
     /// All that the gate wants to know of this connection.
     pub(super) fn seat(&self) -> Seat<'_> {
-        Seat { origin: &self.origin, certificate: self.certificate.as_ref(), remembered: &self.remembered }
+        Seat { origin: self.origin(), certificate: self.certificate.as_ref(), remembered: &self.remembered }
     }
 
     /// Notes that `body` will not be read to its end.
@@ -132,6 +149,7 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
         share: service.upstream.admission.share(largest as u64),
         service,
         origin,
+        late: Default::default(),
         activity: Activity::default(),
         close: Notify::new(),
         certificate: None,

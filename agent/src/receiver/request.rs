@@ -48,6 +48,7 @@ pub(super) struct Body {
 /// Who sends this request; asked before its body is read.
 pub(super) async fn admit(connection: &Connection, headers: &HeaderMap) -> Result<Arc<Identity>, Failure> {
     check_accepting(connection)?;
+    connection.renew_origin();
     let admitted = connection.gate.admit(connection.seat(), headers).await;
     admitted.map_err(|refused| refusals::disbelieved(connection, refused))
 }
@@ -86,7 +87,7 @@ pub(super) async fn consume(
         return Ok(Accepted::default());
     }
     let context = Context {
-        origin: Some(Arc::clone(&connection.origin)),
+        origin: Some(Arc::clone(connection.origin())),
         tenant: identity.tenant.clone(),
         identity: Some(identity),
     };

@@ -167,7 +167,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_nanos(1_795_278_896_123_456_789);
         let body = body(&event("web-0", "shop"), "agent-x", now);
         assert_eq!(body["eventTime"], "2026-11-21T16:34:56.123456Z");
-        assert_eq!(body["metadata"]["name"], "web-0.18ea262d0d2bcd15");
+        assert_eq!(body["metadata"]["name"], "web-0.18ea1ca4ec31ad15");
         assert_eq!(body["note"].as_str().unwrap().len(), 1024);
         let long = format!("{}-{}", "a".repeat(235), "b".repeat(17));
         let name = name(&long, now);
