@@ -8,6 +8,7 @@
 
 pub mod bearer;
 pub mod bind;
+pub mod certificate;
 pub mod claims;
 pub mod gate;
 mod names;

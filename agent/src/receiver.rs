@@ -23,7 +23,7 @@ use crate::{
     },
     origin::OriginSource,
     otlp::Consumer,
-    transport::tls::{self, TlsError},
+    transport::tls::{self, ServerSource, TlsError},
 };
 
 mod accept;
@@ -34,6 +34,7 @@ mod count;
 mod decompress;
 mod drive;
 mod grpc;
+mod handshake;
 mod http;
 mod listen;
 mod metrics;
@@ -154,6 +155,8 @@ pub struct Gates {
     pub grpc: Arc<Gate>,
     /// `protocols.http`
     pub http: Arc<Gate>,
+    /// `identity.trust_domains`: whose SPIFFE IDs are believed; empty for any that the client CA signs.
+    pub trust_domains: Arc<[String]>,
 }
 
 impl Gates {
@@ -187,7 +190,7 @@ enum Protocol {
 struct Endpoint {
     transport: Transport,
     protocol: Protocol,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<ServerSource>>,
     keepalive: Keepalive,
 }
 
@@ -273,8 +276,8 @@ fn server_tls(
     tls: Option<&ServerTls>,
     endpoint: &str,
     alpn: &[&[u8]],
-) -> Result<Option<Arc<rustls::ServerConfig>>, ReceiverError> {
-    tls.map(|tls| tls::server_config(tls, alpn))
+) -> Result<Option<Arc<ServerSource>>, ReceiverError> {
+    tls.map(|tls| ServerSource::new(tls, alpn))
         .transpose()
         .map_err(|source| ReceiverError::Tls { endpoint: endpoint.to_owned(), source })
 }

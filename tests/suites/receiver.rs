@@ -6,7 +6,11 @@ mod receiver {
     mod bad;
     mod drain;
     mod good;
+    mod live;
+    mod mtls;
     mod overload;
+    mod pki;
     mod raw;
+    mod rotation;
     mod tls;
 }

@@ -21,13 +21,13 @@ pub struct ServerTls {
     pub cert_file: FilePath,
     /// Private key, PEM.
     pub key_file: FilePath,
-    /// When set, clients must present a certificate that one of these CAs signed.
+    /// The CAs that clients' certificates are signed by.
     pub client_ca_file: Option<FilePath>,
     /// `client_auth`, ours. Default: required where `client_ca_file` is set, else off.
     pub client_auth: ClientAuth,
     /// `crl_files`, ours: revocation lists, PEM; with them every certificate below the CA must be covered by one.
     pub crl_files: Vec<FilePath>,
-    /// `reload_interval`: how often files are looked at besides being watched. Default 30 s.
+    /// `reload_interval`: how often files are looked at besides being watched. Default 30 s, at least 100 ms.
     pub reload_interval: Option<Duration>,
     /// `min_version`
     pub min_version: TlsVersion,

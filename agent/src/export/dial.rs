@@ -29,7 +29,7 @@ pub(crate) struct Target {
     /// `host:port`, as `:authority` and `Host` show it.
     pub(crate) authority: Authority,
     /// Absent: plaintext.
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<(Arc<tls::ClientSource>, ServerName<'static>)>,
 }
 
 /// Why an endpoint is none.
@@ -87,8 +87,8 @@ impl Target {
         let tls = if plaintext {
             None
         } else {
-            let config = tls::client_config(settings, &[alpn])?;
-            Some((TlsConnector::from(config), tls::server_name(settings, authority.host())?))
+            let source = tls::ClientSource::new(settings, &[alpn])?;
+            Some((source, tls::server_name(settings, authority.host())?))
         };
         Ok(Self { authority, tls })
     }
@@ -101,7 +101,7 @@ impl Target {
             return Err(EndpointError::Address(member.to_owned()));
         }
         let tls = match &self.tls {
-            Some((connector, _)) => Some((connector.clone(), tls::server_name(settings, authority.host())?)),
+            Some((source, _)) => Some((Arc::clone(source), tls::server_name(settings, authority.host())?)),
             None => None,
         };
         Ok(Self { authority, tls })
@@ -113,7 +113,7 @@ impl Target {
     }
 
     /// Connects. Not bounded in time: every caller has a deadline of its own.
-    pub(crate) async fn dial(&self) -> Result<Stream, Failure> {
+    pub(crate) async fn dial(&self) -> Result<(Stream, Lease), Failure> {
         let port = self.authority.port_u16().unwrap_or_default();
         let host = self.authority.host();
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
@@ -126,10 +126,13 @@ impl Target {
         })?;
         prepare(&tcp);
         match &self.tls {
-            None => Ok(Stream::Plain(tcp)),
-            Some((connector, name)) => {
+            None => Ok((Stream::Plain(tcp), Lease(None))),
+            Some((source, name)) => {
+                let current = source.current();
+                let connector = TlsConnector::from(Arc::clone(&current.config));
                 let stream = connector.connect(name.clone(), tcp).await;
-                stream.map(|s| Stream::Tls(Box::new(s))).map_err(|error| self.tls_failure(&error))
+                let stream = stream.map_err(|error| self.tls_failure(&error))?;
+                Ok((Stream::Tls(Box::new(stream)), Lease(Some(current))))
             }
         }
     }
@@ -154,6 +157,25 @@ impl Target {
             _ => "check that it speaks TLS on this port",
         };
         Failure::unavailable("tls", format!("no TLS with {}: {error}; {hint}", self.authority))
+    }
+}
+
+/// How long a connection may be used: as long as the certificates and CAs that it was made with are the newest ones.
+#[derive(Clone)]
+pub(crate) struct Lease(Option<tls::Current>);
+
+impl Lease {
+    /// Whether it must not be used for another request.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.as_ref().is_some_and(tls::Current::outdated)
+    }
+
+    /// Resolves when it is over.
+    pub(crate) async fn over(&mut self) {
+        match &mut self.0 {
+            Some(current) => current.replaced().await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use body::{PREFIX, Unary};
 
 use super::{
     compress,
-    dial::{PerThread, Target},
+    dial::{Lease, PerThread, Target},
     failure::Failure,
     reply, retry,
 };
@@ -86,9 +86,28 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Channel {
     /// Taken for the length of a clone.
-    ready: Mutex<Option<SendRequest<Unary>>>,
+    ready: Mutex<Option<Ready>>,
     /// Held while dialling, so that many batches wait for one connection.
     dialling: tokio::sync::Mutex<Redial>,
+}
+
+/// A connection that can be used.
+#[derive(Clone)]
+struct Ready {
+    sender: SendRequest<Unary>,
+    lease: Lease,
+}
+
+impl Channel {
+    /// The connection, where there is one that may still be used. One that may not is let go, which ends it once its
+    /// requests are answered.
+    fn usable(&self) -> Option<SendRequest<Unary>> {
+        let mut ready = lock(&self.ready);
+        if ready.as_ref().is_some_and(|ready| ready.sender.is_closed() || ready.lease.is_over()) {
+            *ready = None;
+        }
+        ready.as_ref().map(|ready| ready.sender.clone())
+    }
 }
 
 /// Where the dialling stands.
@@ -146,7 +165,7 @@ impl Client {
     /// goes out once more at once, over a new one.
     async fn call(
         &self,
-        channel: &Channel,
+        channel: &Arc<Channel>,
         message: &Bytes,
         compressed: bool,
         tenant: Option<&Tenant>,
@@ -169,23 +188,23 @@ impl Client {
     }
 
     /// The thread's connection, and whether it was there before.
-    async fn connection(&self, channel: &Channel) -> Result<(SendRequest<Unary>, bool), Failure> {
-        let ready = || lock(&channel.ready).clone().filter(|sender| !sender.is_closed());
-        if let Some(sender) = ready() {
+    async fn connection(&self, channel: &Arc<Channel>) -> Result<(SendRequest<Unary>, bool), Failure> {
+        if let Some(sender) = channel.usable() {
             return Ok((sender, true));
         }
         let mut redial = channel.dialling.lock().await;
-        if let Some(sender) = ready() {
+        if let Some(sender) = channel.usable() {
             return Ok((sender, true));
         }
         match &redial.failed {
             Some((failure, until)) if Instant::now() < *until => return Err(failure.clone()),
             _ => {}
         }
-        match self.dial().await {
-            Ok(sender) => {
+        match self.dial(channel).await {
+            Ok(ready) => {
                 *redial = Redial::default();
-                *lock(&channel.ready) = Some(sender.clone());
+                let sender = ready.sender.clone();
+                *lock(&channel.ready) = Some(ready);
                 Ok((sender, false))
             }
             Err(failure) => {
@@ -198,8 +217,8 @@ impl Client {
         }
     }
 
-    async fn dial(&self) -> Result<SendRequest<Unary>, Failure> {
-        let stream = self.target.dial().await?;
+    async fn dial(&self, channel: &Arc<Channel>) -> Result<Ready, Failure> {
+        let (stream, lease) = self.target.dial().await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -209,12 +228,24 @@ impl Client {
             .await
             .map_err(|e| self.transport(&e))?;
         let backend = self.target.authority.to_string();
+        let (mut lease_of_task, channel) = (lease.clone(), Arc::downgrade(channel));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = lease_of_task.over() => {
+                    // Also where no request comes by to notice it.
+                    if let Some(channel) = channel.upgrade() {
+                        channel.usable();
+                    }
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(backend, %error, "an export connection ended");
             }
         });
-        Ok(sender)
+        Ok(Ready { sender, lease })
     }
 
     async fn exchange(

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::{
     Credentials, Leaf, authorization, bearer, compress,
-    dial::{PerThread, Target, scheme},
+    dial::{Lease, PerThread, Target, scheme},
     failure::{Failure, FailureKind},
     headers, reply,
 };
@@ -45,7 +45,16 @@ pub(super) struct OtlpHttp {
     compression: Compression,
     timeout: Duration,
     /// HTTP/1.1 carries one request at a time, so a thread has as many connections as requests under way.
-    idle: PerThread<Mutex<Vec<SendRequest<Full<Bytes>>>>>,
+    idle: PerThread<Idle>,
+}
+
+/// A thread's idle connections.
+type Idle = Mutex<Vec<Ready>>;
+
+/// A connection that can be used.
+struct Ready {
+    sender: SendRequest<Full<Bytes>>,
+    lease: Lease,
 }
 
 impl OtlpHttp {
@@ -113,41 +122,53 @@ impl OtlpHttp {
         let used = loop {
             let next = lock(&idle).pop();
             match next {
-                Some(sender) if sender.is_closed() => {}
+                Some(ready) if ready.sender.is_closed() || ready.lease.is_over() => {}
                 other => break other,
             }
         };
-        if let Some(sender) = used
-            && let Ok((response, sender)) = self.exchange(sender, headers.clone(), &body, compressed).await
+        if let Some(ready) = used
+            && let Ok((response, ready)) = self.exchange(ready, headers.clone(), &body, compressed).await
         {
-            return self.read(response, sender, &idle, spans).await;
+            return self.read(response, ready, &idle, spans).await;
         }
-        let fresh = self.connect().await?;
-        let (response, sender) =
+        let fresh = self.connect(&idle).await?;
+        let (response, ready) =
             self.exchange(fresh, headers, &body, compressed).await.map_err(|e| self.transport(&e))?;
-        self.read(response, sender, &idle, spans).await
+        self.read(response, ready, &idle, spans).await
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
-        let stream = self.target.dial().await?;
+    async fn connect(&self, idle: &Arc<Idle>) -> Result<Ready, Failure> {
+        let (stream, lease) = self.target.dial().await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.transport(&e))?;
         let backend = self.target.authority.to_string();
+        let (mut lease_of_task, idle) = (lease.clone(), Arc::downgrade(idle));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = lease_of_task.over() => {
+                    // Also where no request comes by to notice it. One under way keeps its connection to its end.
+                    if let Some(idle) = idle.upgrade() {
+                        lock(&idle).retain(|ready| !ready.lease.is_over());
+                    }
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(backend, %error, "an export connection ended");
             }
         });
-        Ok(sender)
+        Ok(Ready { sender, lease })
     }
 
     async fn exchange(
         &self,
-        mut sender: SendRequest<Full<Bytes>>,
+        mut ready: Ready,
         headers: HeaderMap,
         body: &Bytes,
         compressed: bool,
-    ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), hyper::Error> {
+    ) -> Result<(Response<Incoming>, Ready), hyper::Error> {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(self.path.clone());
@@ -155,17 +176,17 @@ impl OtlpHttp {
         if let Some(name) = compress::name(self.compression).filter(|_| compressed) {
             request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
         }
-        sender.ready().await?;
-        let response = sender.send_request(request).await?;
-        Ok((response, sender))
+        ready.sender.ready().await?;
+        let response = ready.sender.send_request(request).await?;
+        Ok((response, ready))
     }
 
     /// Reads the answer to its end, so that the connection can be used again.
     async fn read(
         &self,
         response: Response<Incoming>,
-        sender: SendRequest<Full<Bytes>>,
-        idle: &Mutex<Vec<SendRequest<Full<Bytes>>>>,
+        ready: Ready,
+        idle: &Idle,
         spans: u32,
     ) -> Result<Accepted, Failure> {
         let (parts, mut body) = response.into_parts();
@@ -182,8 +203,8 @@ impl OtlpHttp {
         }
         {
             let mut idle = lock(idle);
-            if idle.len() < MAX_IDLE {
-                idle.push(sender);
+            if idle.len() < MAX_IDLE && !ready.lease.is_over() {
+                idle.push(ready);
             }
         }
         self.outcome(parts.status, &parts.headers, &data, spans)

@@ -30,13 +30,16 @@ pub(super) struct Authenticators {
     bearers: HashMap<ComponentId, Arc<Bearer>>,
     /// `identity`
     identity: Option<Arc<Binder>>,
+    trust_domains: Arc<[String]>,
 }
 
 impl Authenticators {
     /// Makes all that the service enables. Reads their files; asks nobody.
     pub(super) fn build(config: &Config, pods: Arc<dyn PodSource>) -> Result<Self> {
         let identity = config.identity().map(|identity| Arc::new(Binder::new(identity, pods, node(config))));
-        let mut built = Self { by_id: HashMap::new(), bearers: HashMap::new(), identity };
+        let trust_domains =
+            config.identity().map(|identity| identity.trust_domains.as_slice().into()).unwrap_or_default();
+        let mut built = Self { by_id: HashMap::new(), bearers: HashMap::new(), identity, trust_domains };
         for component in config.enabled_extensions() {
             let (id, at) = (&component.id, &component.at);
             match &component.config {
@@ -74,7 +77,11 @@ impl Authenticators {
     pub(super) fn gates(&self, id: &ComponentId, receiver: &OtlpReceiver) -> Result<Gates> {
         let grpc = receiver.grpc.as_ref().and_then(|grpc| grpc.auth.as_ref());
         let http = receiver.http.as_ref().and_then(|http| http.auth.as_ref());
-        Ok(Gates { grpc: self.gate(id, grpc)?, http: self.gate(id, http)? })
+        Ok(Gates {
+            grpc: self.gate(id, grpc)?,
+            http: self.gate(id, http)?,
+            trust_domains: Arc::clone(&self.trust_domains),
+        })
     }
 
     fn gate(&self, receiver: &ComponentId, auth: Option<&Auth>) -> Result<Arc<Gate>> {

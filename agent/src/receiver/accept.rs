@@ -19,14 +19,16 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, timeout_at},
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     Endpoint, Limits, Protocol, ReceiverError, Shutdown, Transport, Upstream, Worker, connection,
     metrics::Meters,
     places::{Place, Places},
 };
-use crate::{auth::gate::Gate, config::receivers::Keepalive, origin::Origin, telemetry::Cause};
+use crate::{
+    auth::gate::Gate, config::receivers::Keepalive, origin::Origin, telemetry::Cause,
+    transport::tls::ServerSource,
+};
 
 /// How long to wait after the system refuses to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -41,7 +43,7 @@ pub(super) struct Service {
     pub(super) transport: Transport,
     pub(super) protocol: Protocol,
     pub(super) keepalive: Keepalive,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Arc<ServerSource>>,
     pub(super) limits: Arc<Limits>,
     pub(super) upstream: Upstream,
     pub(super) gate: Arc<Gate>,
@@ -89,12 +91,15 @@ impl Worker {
         for (endpoint, listener) in self.listeners {
             let listener = TcpListener::from_std(listener).map_err(ReceiverError::Runtime)?;
             let Endpoint { transport, protocol, tls, keepalive } = endpoint;
+            if let Some(tls) = &tls {
+                tls.watch();
+            }
             let service = Service {
                 receiver: Arc::clone(&self.id),
                 transport,
                 protocol,
                 keepalive,
-                tls: tls.map(TlsAcceptor::from),
+                tls,
                 limits: Arc::clone(&self.limits),
                 upstream: upstream.clone(),
                 gate: Arc::clone(upstream.gates.of(transport)),

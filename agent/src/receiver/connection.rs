@@ -32,17 +32,18 @@ use super::{
     accept::Service,
     admission::Share,
     drive::{Activity, drive},
-    grpc, http as otlp_http,
+    grpc, handshake, http as otlp_http, refusals,
     reply::Reply,
     sniff::{self, Sniffed},
 };
 use crate::{
     auth::{
-        Principal,
+        Principal, Refused, certificate,
         gate::{Remembered, Seat},
     },
     origin::Origin,
-    transport::tls,
+    telemetry::events::Reason,
+    transport::tls::{self, Accepted},
 };
 
 /// HTTP/2 windows: a whole batch of the default size arrives without waiting for a window update, and a frame of
@@ -73,6 +74,8 @@ pub(super) struct Connection {
     pub(super) close: Notify,
     /// Who the client certificate proves; `None`: anonymous.
     pub(super) certificate: Option<Arc<Principal>>,
+    /// Why nothing more is believed of what comes over this connection, once that is so.
+    pub(super) distrusted: OnceLock<Refused>,
     pub(super) remembered: Remembered,
     /// Requests whose sender was not believed.
     pub(super) disbelieved: AtomicU32,
@@ -153,6 +156,7 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
         activity: Activity::default(),
         close: Notify::new(),
         certificate: None,
+        distrusted: OnceLock::new(),
         remembered: Remembered::default(),
         disbelieved: AtomicU32::new(0),
         unread: AtomicBool::new(false),
@@ -178,18 +182,26 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
     }
     log_accepted(connection.transport, &connection.origin);
     match &connection.tls {
-        Some(acceptor) if protocol == sniff::Protocol::Tls => {
-            let handshake = timeout(connection.limits.handshake, acceptor.accept(stream)).await;
-            let cause = match handshake {
-                Ok(Ok(stream)) => return serve_tls(connection, stream, shutdown).await,
-                Ok(Err(error)) => (tls_cause(&error), error.to_string()),
-                Err(_) => ("tls_timeout", "the TLS handshake took too long".to_owned()),
-            };
-            connection.refuse_connection(&connection.origin, cause.0, &cause.1);
+        Some(source) if protocol == sniff::Protocol::Tls => {
+            match timeout(connection.limits.handshake, source.accept(stream)).await {
+                Ok(Ok(accepted)) => serve_tls(connection, accepted, shutdown).await,
+                Ok(Err(failed)) => {
+                    let verdict = handshake::explain(&failed);
+                    connection.refuse_connection(&connection.origin, verdict.cause, &verdict.detail);
+                    if let Some(reason) = verdict.event {
+                        refusals::report(&connection.origin, reason);
+                    }
+                }
+                Err(_) => {
+                    let detail = "the TLS handshake took too long";
+                    connection.refuse_connection(&connection.origin, "tls_timeout", detail);
+                }
+            }
         }
         Some(_) => {
             let detail = "it speaks plaintext, this port speaks TLS; use https there";
             connection.refuse_connection(&connection.origin, "plaintext_on_tls_port", detail);
+            refusals::report(&connection.origin, Reason::PlaintextTelemetry);
             if let Some(answer) = sniff::answer_to_plaintext(protocol) {
                 answer_and_close(stream, &answer).await;
             }
@@ -222,18 +234,31 @@ async fn serve_plain(
     }
 }
 
-async fn serve_tls(
-    connection: Connection,
-    stream: tokio_rustls::server::TlsStream<Sniffed<TcpStream>>,
-    shutdown: Shutdown,
-) {
+/// Who is named by a certificate in a way that is not understood is not anonymous: the requests are refused, and told
+/// why.
+async fn serve_tls(mut connection: Connection, accepted: Accepted<Sniffed<TcpStream>>, shutdown: Shutdown) {
+    let Accepted { stream, peer } = accepted;
     // Old gRPC clients do not negotiate.
     let http = match stream.get_ref().1.alpn_protocol() {
         Some(tls::H2) => Http::Two,
         None if connection.transport == Transport::Grpc => Http::Two,
         _ => Http::One,
     };
-    serve_http(Arc::new(connection), stream, http, shutdown).await;
+    let trust_domains = &connection.upstream.gates.trust_domains;
+    match peer.as_ref().map(|peer| certificate::principal(&peer.facts, trust_domains)) {
+        Some(Ok(principal)) => connection.certificate = Some(Arc::new(principal)),
+        Some(Err(refused)) => drop(connection.distrusted.set(refused)),
+        None => {}
+    }
+    let connection = Arc::new(connection);
+    let serving = serve_http(Arc::clone(&connection), stream, http, shutdown);
+    match peer {
+        Some(peer) => tokio::select! {
+            () = serving => {}
+            () = handshake::guard(&connection, peer) => {}
+        },
+        None => serving.await,
+    }
 }
 
 async fn serve_http<S>(connection: Arc<Connection>, stream: S, http: Http, shutdown: Shutdown)
@@ -332,19 +357,6 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
         io::Result::Ok(())
     })
     .await;
-}
-
-/// Why a handshake failed, as far as an operator can act on it.
-fn tls_cause(error: &io::Error) -> &'static str {
-    let rustls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-    match rustls {
-        Some(rustls::Error::NoCertificatesPresented) => "tls_no_client_certificate",
-        Some(rustls::Error::InvalidCertificate(_)) => "tls_client_certificate",
-        Some(rustls::Error::AlertReceived(_)) => "tls_rejected_by_client",
-        Some(rustls::Error::PeerIncompatible(_)) => "tls_incompatible",
-        Some(_) => "tls_malformed",
-        None => "tls_aborted",
-    }
 }
 
 /// Whether the peer went away, as against having broken the protocol.

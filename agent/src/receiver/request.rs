@@ -49,6 +49,10 @@ pub(super) struct Body {
 pub(super) async fn admit(connection: &Connection, headers: &HeaderMap) -> Result<Arc<Identity>, Failure> {
     check_accepting(connection)?;
     connection.renew_origin();
+    if let Some(refused) = connection.distrusted.get() {
+        connection.close.notify_one();
+        return Err(refusals::disbelieved(connection, refused.clone()));
+    }
     let admitted = connection.gate.admit(connection.seat(), headers).await;
     admitted.map_err(|refused| refusals::disbelieved(connection, refused))
 }

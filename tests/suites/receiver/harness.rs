@@ -24,7 +24,7 @@ use spanwarden::{
         receivers::{GrpcServer, HttpServer, Keepalive, OtlpReceiver},
         tls::ServerTls,
     },
-    origin::{Evidence, Origin, OriginSource, Process},
+    origin::{Evidence, Origin, OriginSource, Pod, Process},
     otlp::{Accepted, Batch, Consumer, Consuming, Refusal},
     receiver::{Admission, Gates, Limits, Server, Transport, Trigger, Upstream, shutdown},
     telemetry::metrics,
@@ -111,6 +111,8 @@ impl Consumer for Sink {
 #[derive(Default)]
 pub(crate) struct Origins {
     pub(crate) asked: Mutex<Vec<SocketAddr>>,
+    /// Whose connections they are.
+    pub(crate) pod: Mutex<Option<Arc<Pod>>>,
 }
 
 impl OriginSource for Origins {
@@ -124,7 +126,10 @@ impl OriginSource for Origins {
             cgroup_path: None,
             netns_cookie: 1,
         };
-        Arc::new(Origin { evidence: Evidence::Kernel, process: Some(process), ..Origin::unknown(peer) })
+        let pod = self.pod.lock().unwrap().clone();
+        let pod_uid = pod.as_ref().map(|pod| pod.uid.clone());
+        let process = Some(process);
+        Arc::new(Origin { evidence: Evidence::Kernel, process, pod, pod_uid, ..Origin::unknown(peer) })
     }
 
     fn alive(&self) -> bool {
@@ -142,6 +147,7 @@ pub(crate) struct Setup {
     pub(crate) max_body: u64,
     pub(crate) limits: Limits,
     pub(crate) budget: u64,
+    pub(crate) trust_domains: Vec<String>,
 }
 
 impl Setup {
@@ -155,6 +161,7 @@ impl Setup {
             max_body: 1 << 20,
             limits: Limits::default(),
             budget: 64 << 20,
+            trust_domains: Vec::new(),
         }
     }
 
@@ -194,7 +201,7 @@ impl Setup {
             origins: Arc::clone(&origins) as _,
             accepting: Arc::new(AtomicBool::new(true)),
             admission: Admission::new(self.budget),
-            gates: Gates::default(),
+            gates: Gates { trust_domains: self.trust_domains.into(), ..Gates::default() },
         };
         let mut threads = Vec::new();
         for worker in server.into_workers() {
@@ -315,9 +322,20 @@ impl GrpcClient {
         Self(send)
     }
 
+    /// Whether the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Exports a message as it is.
     pub(crate) async fn export(&mut self, message: &[u8]) -> GrpcReply {
         self.call(EXPORT, &[("content-type", "application/grpc")], framed(0, message)).await.unwrap()
+    }
+
+    /// The status of an export, where one comes: the connection may be closing.
+    pub(crate) async fn try_export(&mut self, message: &[u8]) -> Option<u16> {
+        let headers = [("content-type", "application/grpc")];
+        self.call(EXPORT, &headers, framed(0, message)).await.ok()?.status
     }
 
     pub(crate) async fn call(

@@ -1,6 +1,6 @@
 //! `configtls`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::config::{
     fields::Fields,
@@ -8,7 +8,7 @@ use crate::config::{
 };
 
 /// What the Collector has beyond this.
-const NOT_BUILT: [&str; 9] = [
+const NOT_BUILT: [&str; 8] = [
     "ca_pem",
     "cert_pem",
     "key_pem",
@@ -16,7 +16,6 @@ const NOT_BUILT: [&str; 9] = [
     "cipher_suites",
     "include_insecure_cipher_suites",
     "curve_preferences",
-    "reload_interval",
     "tpm",
 ];
 
@@ -32,9 +31,13 @@ pub(super) fn server(parent: &mut Fields<'_>) -> Option<ServerTls> {
     let cert_file = path(&mut fields, "cert_file");
     let key_file = path(&mut fields, "key_file");
     let client_ca_file = path(&mut fields, "client_ca_file");
+    let client_auth = client_auth(&mut fields, client_ca_file.is_some());
+    let crl_files = crl_files(&mut fields, client_auth);
+    let reload_interval = reload_interval(&mut fields);
+    // The Collector reloads this file only where it is told to; here all of them are.
+    fields.boolean("client_ca_file_reload");
     let min_version = versions(&mut fields);
     fields.not_built(&NOT_BUILT);
-    fields.not_built(&["client_ca_file_reload"]);
     fields.ignored(&["ca_file"], "a server verifies its clients with `client_ca_file`");
     if fields.present("insecure").is_some() {
         fields.error_at("insecure", "a server has no `insecure`; without `tls` it listens in plaintext");
@@ -43,16 +46,56 @@ pub(super) fn server(parent: &mut Fields<'_>) -> Option<ServerTls> {
         fields.error("a server's `tls` needs both `cert_file` and `key_file`");
         return None;
     };
-    let client_auth = if client_ca_file.is_some() { ClientAuth::Required } else { ClientAuth::Off };
     Some(ServerTls {
         cert_file,
         key_file,
         client_ca_file,
         client_auth,
-        crl_files: Vec::new(),
-        reload_interval: None,
+        crl_files,
+        reload_interval,
         min_version,
     })
+}
+
+/// `client_auth`: required where there is a CA to judge by, unless it says otherwise.
+fn client_auth(fields: &mut Fields<'_>, has_ca: bool) -> ClientAuth {
+    let words =
+        [("off", ClientAuth::Off), ("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
+    let chosen = fields.choice("client_auth", &words);
+    match (chosen, has_ca) {
+        (Some(ClientAuth::Optional | ClientAuth::Required), false) => {
+            let message = "`client_auth` needs `client_ca_file`: the CAs that sign the clients' certificates";
+            fields.error_at("client_auth", message);
+            ClientAuth::Off
+        }
+        (Some(ClientAuth::Off), true) => {
+            fields
+                .warn_at("client_auth", "`client_ca_file` is not used: no client is asked for a certificate");
+            ClientAuth::Off
+        }
+        (Some(chosen), _) => chosen,
+        (None, true) => ClientAuth::Required,
+        (None, false) => ClientAuth::Off,
+    }
+}
+
+fn crl_files(fields: &mut Fields<'_>, client_auth: ClientAuth) -> Vec<PathBuf> {
+    let files: Vec<PathBuf> = fields.strings("crl_files").into_iter().map(PathBuf::from).collect();
+    if files.iter().any(|file| file.as_os_str().is_empty()) {
+        fields.error_at("crl_files", "an empty path; name a PEM file, or leave it out");
+    }
+    if !files.is_empty() && client_auth == ClientAuth::Off {
+        fields.error_at(
+            "crl_files",
+            "revocation lists are for clients' certificates: set `client_ca_file` as well",
+        );
+    }
+    files
+}
+
+/// `reload_interval`: `0` is the Collector's default, and here means ours.
+fn reload_interval(fields: &mut Fields<'_>) -> Option<Duration> {
+    fields.duration("reload_interval").filter(|interval| !interval.is_zero())
 }
 
 /// `tls:` of a client; absent means TLS with the system's roots.
@@ -65,7 +108,7 @@ pub(super) fn client(parent: &mut Fields<'_>) -> ClientTls {
         cert_file: path(&mut fields, "cert_file"),
         key_file: path(&mut fields, "key_file"),
         server_name_override: fields.string("server_name_override").filter(|name| !name.is_empty()),
-        reload_interval: None,
+        reload_interval: reload_interval(&mut fields),
         min_version: versions(&mut fields),
     };
     fields.not_built(&NOT_BUILT);
