@@ -1,6 +1,8 @@
 //! A strict check of manifests against Kubernetes' own schemas (`fixtures/kubernetes/schemas.json`): unknown fields,
 //! missing required fields and wrong types are errors, as in `kubectl apply --validate=strict`.
 
+pub mod api;
+
 use serde_json::{Map, Value};
 
 /// The schemas of the kinds that `deploy/` uses.
