@@ -21,7 +21,7 @@ use crate::{
         events::Reason,
         metrics::{Counters, counter},
     },
-    transport::tls::{Facts, HandshakeError, Peer},
+    transport::tls::{Facts, HandshakeError, Peer, span},
 };
 
 /// The clock is looked at this often while a certificate's end is waited for: it may be set meanwhile.
@@ -97,7 +97,7 @@ fn certificate(why: &CertificateError, presented: Option<&Facts>, authorities: &
         }
         CertificateError::NotValidYetContext { not_before, time } => {
             let ahead = Duration::from_secs(not_before.as_secs().saturating_sub(time.as_secs()));
-            let why = format!("its certificate is not valid for {ahead:?} yet; check both clocks");
+            let why = format!("its certificate is not valid for {} yet; check both clocks", span(ahead));
             plain("tls_certificate_not_yet_valid", &why)
         }
         CertificateError::NotValidYet => {
@@ -132,7 +132,7 @@ fn certificate(why: &CertificateError, presented: Option<&Facts>, authorities: &
 }
 
 fn expired(ago: Option<Duration>, shown: &str) -> Verdict {
-    let when = ago.map_or_else(|| "is expired".to_owned(), |ago| format!("expired {} s ago", ago.as_secs()));
+    let when = ago.map_or_else(|| "is expired".to_owned(), |ago| format!("expired {} ago", span(ago)));
     let mut verdict = Verdict::new(
         "tls_certificate_expired",
         format!("its certificate {when}; renew it, and see why its rotation stopped ({shown})"),

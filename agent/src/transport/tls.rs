@@ -22,7 +22,7 @@ use rustls_pki_types::ServerName;
 
 pub use client::{ClientSource, Current, client_config};
 pub use error::TlsError;
-pub use facts::{Facts, shown};
+pub use facts::{Facts, shown, span};
 pub use server::{Accepted, HandshakeError, Peer, ServerSource};
 
 use crate::config::tls::{ClientTls, TlsVersion};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GOOD, ids, load, path, processor, text};
+use super::{GOOD, complete, ids, load, parse, path, processor, text};
 use spanwarden::config::{
     self,
     exporters::{Compression, Exporter, Resolver},
@@ -102,6 +102,35 @@ fn document_001_receiver_tls() {
     assert_eq!((grpc.tls.as_ref(), http.tls.as_ref()), (Some(&tls), Some(&tls)));
     assert_eq!(config.warnings.len(), 2);
     assert!(config.warnings.iter().all(|line| line.contains("`ca_file`") && line.contains("client_ca_file")));
+}
+
+#[test]
+fn tls_says_whether_clients_show_certificates_and_how_files_are_renewed() {
+    let read = |more: &str| {
+        let text = format!(
+            "receivers:\n  otlp:\n    protocols:\n      grpc:\n        tls: {{cert_file: a, key_file: b, {more}}}\n"
+        );
+        let config = parse(&complete(&text)).unwrap_or_else(|errors| panic!("{more}: {errors}"));
+        let Receiver::Otlp(OtlpReceiver { grpc: Some(grpc), .. }) = &config.receivers[0].config else {
+            panic!("gRPC is configured")
+        };
+        (grpc.tls.clone().unwrap(), config.warnings.len())
+    };
+    for (more, auth, warnings) in [
+        ("", ClientAuth::Off, 0),
+        ("client_auth: off", ClientAuth::Off, 0),
+        ("client_ca_file: c", ClientAuth::Required, 0),
+        ("client_ca_file: c, client_auth: required, client_ca_file_reload: true", ClientAuth::Required, 0),
+        ("client_ca_file: c, client_auth: optional", ClientAuth::Optional, 0),
+        ("client_ca_file: c, client_auth: off", ClientAuth::Off, 1),
+    ] {
+        let (tls, found) = read(more);
+        assert_eq!((tls.client_auth, found), (auth, warnings), "{more}");
+    }
+    let (tls, _) = read("client_ca_file: c, crl_files: [d, e], reload_interval: 5m");
+    assert_eq!(tls.crl_files, ["d", "e"].map(std::path::PathBuf::from));
+    assert_eq!(tls.reload_interval, Some(Duration::from_mins(5)));
+    assert_eq!(read("reload_interval: 0s").0.reload_interval, None, "the Collector's default, and here ours");
 }
 
 #[test]

@@ -141,6 +141,11 @@ impl Server {
         self.state.lock().unwrap().got.len()
     }
 
+    /// Connections that have not ended yet.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.state.lock().unwrap().tasks.iter().filter(|task| !task.is_finished()).count()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }

@@ -1,4 +1,4 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -92,4 +92,54 @@ async fn tls_never_falls_back_to_plaintext() {
     assert_eq!(refusal.cause, "tls");
     assert!(refusal.message.contains("plaintext"), "{}", refusal.message);
     assert_eq!(server.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_new_ca_file_closes_what_was_dialled_with_the_old_one() {
+    let (ours, other) = (authority("reload", &["127.0.0.1"]), authority("reload-other", &["127.0.0.1"]));
+    let server = Server::grpc_tls(ours.acceptor.clone()).await;
+    let port = server.endpoint.rsplit_once(':').unwrap().1.to_owned();
+    let mut config = grpc(&format!("127.0.0.1:{port}"));
+    // In place of inotify where that is exhausted.
+    config.tls = ClientTls { reload_interval: Some(Duration::from_secs(1)), ..trusting(&ours) };
+    config.retry.enabled = false;
+    let exporter = started("otlp", "reload", Config::Otlp(config)).await;
+    let send = || async { exporter.consume(batch(1, 3, 2)).await.map(|_| ()) };
+    send().await.unwrap();
+    send().await.unwrap();
+    assert_eq!((server.requests(), server.connections()), (2, 1));
+
+    // Both CAs: the connection is replaced, also where nothing is sent that would notice.
+    let own = std::fs::read_to_string(&ours.file).unwrap();
+    let stranger = std::fs::read_to_string(&other.file).unwrap();
+    std::fs::write(&ours.file, format!("{own}{stranger}")).unwrap();
+    soon("the idle connection is closed", || server.open_connections() == 0).await;
+    send().await.unwrap();
+    assert_eq!((server.requests(), server.connections()), (3, 2));
+
+    // Half a file changes nothing; a CA that did not sign the server's certificate ends it.
+    std::fs::write(&ours.file, &own[..own.len() / 2]).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    send().await.unwrap();
+    assert_eq!((server.requests(), server.connections()), (4, 2));
+    std::fs::write(&ours.file, stranger).unwrap();
+    soon("the connection to a server that is not trusted any more is closed", || {
+        server.open_connections() == 0
+    })
+    .await;
+    let refusal = send().await.unwrap_err();
+    assert_eq!(refusal.cause, "tls", "{}", refusal.message);
+    assert_eq!(server.requests(), 4);
+}
+
+/// Bounds a wait.
+async fn soon(what: &str, mut done: impl FnMut() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within 30 s"));
 }

@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn an_accepted_id_is_its_parts(uri in "(?i:spiffe)://[a-zA-Z0-9._@:%-]{0,12}(/[a-zA-Z0-9._?#%-]{0,4}){0,5}") {
         if let Ok((domain, path)) = parse(&uri) {
-            prop_assert_eq!(format!("spiffe://{domain}/{path}"), uri);
+            prop_assert_eq!(format!("spiffe://{domain}/{path}"), uri.as_str());
             prop_assert!(domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b)));
             prop_assert!(path.split('/').all(|s| !s.is_empty() && s != "." && s != ".." && !s.contains(['?', '#', '%'])));
         }

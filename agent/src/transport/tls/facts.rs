@@ -146,7 +146,7 @@ pub fn shown(text: &str) -> String {
 }
 
 /// A time span, for people: its largest two units.
-pub(super) fn span(duration: Duration) -> String {
+pub fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..=119 => format!("{seconds} s"),

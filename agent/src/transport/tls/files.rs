@@ -107,3 +107,6 @@ fn content(path: &Path, at: &Path) -> Result<Vec<u8>, TlsError> {
         Err(source) => Err(TlsError::Read { path: path.to_owned(), source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -355,3 +355,6 @@ impl ClientCertVerifier for Remembering {
         self.0.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;
