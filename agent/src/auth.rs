@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod claims;
 pub mod gate;
 mod names;
+pub mod oidc;
 mod principal;
 mod refused;
 mod tenant;

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::{
     auth::{
@@ -12,6 +12,7 @@ use crate::{
         bind::Binder,
         claims::Claims,
         gate::{Bind, Direct, Gate},
+        oidc::Oidc,
     },
     config::{
         ComponentId, Config, Located,
@@ -28,6 +29,8 @@ pub(super) struct Authenticators {
     by_id: HashMap<ComponentId, Arc<dyn Authenticator>>,
     /// Those of them that exporters can use too.
     bearers: HashMap<ComponentId, Arc<Bearer>>,
+    /// Those of them that have keys to ask for.
+    oidc: Vec<Arc<Oidc>>,
     /// `identity`
     identity: Option<Arc<Binder>>,
     trust_domains: Arc<[String]>,
@@ -39,7 +42,13 @@ impl Authenticators {
         let identity = config.identity().map(|identity| Arc::new(Binder::new(identity, pods, node(config))));
         let trust_domains =
             config.identity().map(|identity| identity.trust_domains.as_slice().into()).unwrap_or_default();
-        let mut built = Self { by_id: HashMap::new(), bearers: HashMap::new(), identity, trust_domains };
+        let mut built = Self {
+            by_id: HashMap::new(),
+            bearers: HashMap::new(),
+            oidc: Vec::new(),
+            identity,
+            trust_domains,
+        };
         for component in config.enabled_extensions() {
             let (id, at) = (&component.id, &component.at);
             match &component.config {
@@ -49,17 +58,26 @@ impl Authenticators {
                     built.bearers.insert(id.clone(), Arc::clone(&bearer));
                     built.by_id.insert(id.clone(), bearer);
                 }
-                Extension::Oidc(_) => bail!("{at}: `{id}` is known but not built yet"),
+                Extension::Oidc(config) => {
+                    let oidc = Arc::new(Oidc::new(config).with_context(|| at.to_string())?);
+                    built.oidc.push(Arc::clone(&oidc));
+                    built.by_id.insert(id.clone(), oidc);
+                }
                 Extension::Identity(_) | Extension::Origin(_) | Extension::HealthCheck { .. } => {}
             }
         }
         Ok(built)
     }
 
-    /// Keeps up with files that change, on the current runtime.
+    /// Keeps up with files that change, and asks for keys, on the current runtime.
     pub(super) fn watch(&self) {
         for bearer in self.bearers.values() {
             bearer.watch();
+        }
+        // So that the first sender need not wait; nothing else depends on it.
+        for oidc in &self.oidc {
+            let oidc = Arc::clone(oidc);
+            tokio::spawn(async move { oidc.prefetch().await });
         }
     }
 
