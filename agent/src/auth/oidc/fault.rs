@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::{
-    auth::Refused,
+    auth::{NO_CREDENTIALS, Refused},
     telemetry::{Cause, events::Reason},
 };
 
@@ -82,8 +82,8 @@ impl Fault {
     /// The label of metrics; stable.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Missing { .. } => "missing_credentials",
-            Self::Scheme { .. } => "wrong_scheme",
+            Self::Missing { .. } => NO_CREDENTIALS,
+            Self::Scheme { .. } => "token_scheme",
             Self::Several { .. } => "several_credentials",
             Self::TooLarge { .. } => "token_too_large",
             Self::Malformed(_) | Self::Part { .. } => "malformed_token",

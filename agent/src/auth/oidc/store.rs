@@ -222,6 +222,8 @@ impl Store {
             }
             return;
         }
+        // What can't be read is read anew when it can, even if it is the same then.
+        flight.content.clear();
         let keys = read.and_then(|content| {
             flight.content = content;
             source::parse_file(path, &flight.content)

@@ -5,7 +5,7 @@ mod forged;
 mod issuer;
 mod keys;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, task::Poll};
 
 use serde_json::{Value, json};
 
@@ -374,7 +374,8 @@ async fn who_hangs_up_does_not_end_the_request_for_keys() {
     let token = signer.sign(&claims(&issuer.url, clock.unix()));
     let headers = headers(&format!("bearer {token}"));
     let Judgement::Later(mut waiting) = oidc.authenticate(&headers) else { panic!("nothing is known yet") };
-    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    let pending = std::future::poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
+    assert!(pending.await);
     drop(waiting);
     ask(&oidc, &token).await.unwrap();
     assert_eq!(issuer.fetches(), 1);

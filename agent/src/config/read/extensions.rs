@@ -2,7 +2,7 @@
 
 mod networks;
 mod plaintext;
-mod pods;
+pub(super) mod pods;
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::endpoint;
+use super::{endpoint, extensions::pods};
 use crate::{
     config::{
         Located,
@@ -174,17 +174,7 @@ fn token_review(fields: &mut Fields<'_>) -> Option<ApiClient> {
         return fields.boolean("token_review")?.then(ApiClient::default);
     }
     let mut api = fields.table("token_review")?;
-    let endpoint = api.located("endpoint").filter(|url| !url.value.is_empty());
-    if let Some(url) = &endpoint {
-        endpoint::url(&api, url);
-    }
-    let path = |api: &mut Fields<'_>, key| api.string(key).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let client = ApiClient {
-        endpoint: endpoint.map(|url| url.value),
-        ca_file: path(&mut api, "ca_file"),
-        token_file: path(&mut api, "token_file"),
-        insecure_skip_verify: api.boolean("insecure_skip_verify").unwrap_or(false),
-    };
+    let client = pods::client(&mut api);
     if client.insecure_skip_verify {
         api.error_at("insecure_skip_verify", "whoever is in between could accept any token: set `ca_file`");
     }

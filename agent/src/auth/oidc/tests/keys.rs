@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use aws_lc_rs::{
-    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
+    encoding::{AsDer, PublicKeyX509Der},
     rand::SystemRandom,
     rsa::KeySize,
     signature::{self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair},
@@ -77,8 +77,8 @@ impl Signer {
     pub(super) fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             Pair::Rsa(pair) => {
-                let public = sig::RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
-                json!({"kty": "RSA", "n": encode(public.n), "e": encode(public.e)})
+                // `RSAPublicKey` of 2048 bits: 9 bytes of tags, lengths and sign, then the modulus; the exponent is 65537.
+                json!({"kty": "RSA", "n": encode(&pair.public_key().as_ref()[9..265]), "e": "AQAB"})
             }
             Pair::Ec(pair) => {
                 let point = &pair.public_key().as_ref()[1..];
@@ -110,8 +110,7 @@ impl Signer {
 
     pub(super) fn private_pem(&self) -> String {
         let Pair::Ec(pair) = &self.pair else { panic!("an EC key") };
-        let der: Pkcs8V1Der<'_> = pair.to_pkcs8v1().unwrap().as_ref().to_vec().into();
-        pem("PRIVATE KEY", der.as_ref())
+        pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref())
     }
 
     /// A self-signed certificate.

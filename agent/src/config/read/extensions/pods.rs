@@ -108,7 +108,7 @@ pub(super) fn events(fields: &mut Fields<'_>, pods: Option<&Pods>) -> Option<Api
 }
 
 /// How an API server is reached: `endpoint`, `ca_file`, `token_file`, `insecure_skip_verify`.
-pub(super) fn client(fields: &mut Fields<'_>) -> ApiClient {
+pub(in crate::config::read) fn client(fields: &mut Fields<'_>) -> ApiClient {
     let url = fields.located("endpoint").filter(|endpoint| !endpoint.value.is_empty());
     if let Some(url) = &url {
         endpoint::url(fields, url);
