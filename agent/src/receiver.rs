@@ -44,6 +44,7 @@ mod refusals;
 mod request;
 pub mod shutdown;
 mod sniff;
+mod source;
 mod status;
 
 pub use admission::Admission;
@@ -113,6 +114,14 @@ pub struct Limits {
     /// Open connections of one receiver, all protocols and workers together; one sender may have a quarter of
     /// them.
     pub connections: usize,
+    /// Connections a second that one sender may open in the long run, with ten seconds' worth at once. Who is faster
+    /// waits; who would wait longer than for a handshake is refused.
+    pub connections_per_second: u32,
+    /// TLS handshakes that one sender may have under way in one receiver; further ones wait for their turn.
+    pub handshakes: usize,
+    /// Requests a second with credentials that are refused, of one sender over all its connections, with ten seconds'
+    /// worth at once. Beyond that its requests are refused without a look at them.
+    pub refusals_per_second: u32,
     /// From `accept()` to the end of the TLS handshake; without TLS to the first byte on the gRPC port.
     pub handshake: Duration,
     /// The longest pause inside a request's body.
@@ -125,6 +134,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8192,
+            connections_per_second: 100,
+            handshakes: 64,
+            refusals_per_second: 100,
             handshake: Duration::from_secs(10),
             body_idle: Duration::from_secs(10),
             body: Duration::from_mins(1),
@@ -232,7 +244,7 @@ impl Server {
         limits: Limits,
     ) -> Result<Self, ReceiverError> {
         let (id, limits) = (Arc::<str>::from(id.to_string()), Arc::new(limits));
-        let places = Places::new(limits.connections);
+        let places = Places::new(&limits);
         let mut server = Self { workers: Vec::new(), addresses: Vec::new() };
         server.workers.extend((0..workers.max(1)).map(|_| Worker {
             id: Arc::clone(&id),

@@ -135,7 +135,10 @@ async fn accept_loop(
                             tasks.spawn(serve(service, stream, origin, place, shutdown.clone()));
                         }
                         Err(cause) => {
-                            let detail = "too many connections are open; use fewer and keep them open";
+                            let detail = match cause {
+                                "sender_connection_rate" => "it opens connections too fast; keep them open",
+                                _ => "too many connections are open; use fewer and keep them open",
+                            };
                             service.refuse_connection(&origin, cause, detail);
                         }
                     }
@@ -164,8 +167,17 @@ async fn serve(
     shutdown: Shutdown,
 ) {
     service.meters.open.inc();
+    let (wait, standing) = (place.wait, Arc::clone(&place.standing));
     let _open = Open(service.meters.open.clone(), place);
-    connection::serve(service, stream, origin, shutdown).await;
+    if !wait.is_zero() {
+        service.meters.slowed();
+        let mut drain = shutdown.clone();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = drain.requested() => return,
+        }
+    }
+    connection::serve(service, stream, origin, standing, shutdown).await;
 }
 
 /// Counts an open connection down and frees its place, also when its task is cut.

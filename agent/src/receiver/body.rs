@@ -123,10 +123,10 @@ pub(super) fn admission_failure(full: Full) -> Failure {
         Full::Total => {
             Failure::overloaded("memory", RETRY_SOON, "too many bytes in flight; send again after the delay")
         }
-        Full::Connection => Failure::overloaded(
-            "connection_memory",
+        Full::Sender => Failure::overloaded(
+            "sender_memory",
             RETRY_SOON,
-            "too many bytes in flight on this connection; send again after the delay, fewer at a time",
+            "this sender has too many bytes in flight; send again after the delay, fewer at a time",
         ),
     }
 }

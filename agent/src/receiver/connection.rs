@@ -32,9 +32,12 @@ use super::{
     accept::Service,
     admission::Share,
     drive::{Activity, drive},
-    grpc, handshake, http as otlp_http, refusals,
+    grpc, handshake, http as otlp_http,
+    places::Standing,
+    refusals,
     reply::Reply,
     sniff::{self, Sniffed},
+    source::Source,
 };
 use crate::{
     auth::{
@@ -69,6 +72,8 @@ pub(super) struct Connection {
     /// What became known of its pod later, and of its container later still.
     late: [OnceLock<Arc<Origin>>; 2],
     pub(super) share: Arc<Share>,
+    /// How its sender behaves, over all its connections.
+    pub(super) standing: Arc<Standing>,
     pub(super) activity: Activity,
     /// Told to end the connection gracefully.
     pub(super) close: Notify,
@@ -143,13 +148,20 @@ fn log_accepted(transport: Transport, origin: &Origin) {
 }
 
 /// Serves an accepted socket to its end.
-pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<Origin>, shutdown: Shutdown) {
+pub(super) async fn serve(
+    service: Arc<Service>,
+    stream: TcpStream,
+    origin: Arc<Origin>,
+    standing: Arc<Standing>,
+    shutdown: Shutdown,
+) {
     let largest = match service.protocol {
         Protocol::Grpc { max_message, .. } => max_message,
         Protocol::Http { max_body, .. } => max_body,
     };
     let connection = Connection {
-        share: service.upstream.admission.share(largest as u64),
+        share: service.upstream.admission.share(&Source::from(&*origin), largest as u64),
+        standing,
         service,
         origin,
         late: Default::default(),
@@ -183,7 +195,13 @@ pub(super) async fn serve(service: Arc<Service>, stream: TcpStream, origin: Arc<
     log_accepted(connection.transport, &connection.origin);
     match &connection.tls {
         Some(source) if protocol == sniff::Protocol::Tls => {
-            match timeout(connection.limits.handshake, source.accept(stream)).await {
+            // Who has many handshakes under way waits for its own, and takes nothing from others.
+            let standing = Arc::clone(&connection.standing);
+            let handshake = async {
+                let _turn = standing.handshakes.acquire().await;
+                source.accept(stream).await
+            };
+            match timeout(connection.limits.handshake, handshake).await {
                 Ok(Ok(accepted)) => serve_tls(connection, accepted, shutdown).await,
                 Ok(Err(failed)) => {
                     let verdict = handshake::explain(&failed);

@@ -53,6 +53,13 @@ static CONNECTIONS: LazyLock<Counters> = LazyLock::new(|| {
         &["receiver", "transport", "evidence"],
     )
 });
+static SLOWED: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_receiver_slowed_connections",
+        "Connections that had to wait because their sender opens too many of them.",
+        &["receiver", "transport"],
+    )
+});
 static OPEN: LazyLock<Gauges> = LazyLock::new(|| {
     gauge(
         "spanwarden_receiver_open_connections",
@@ -106,6 +113,11 @@ impl Meters {
         REFUSED_CONNECTIONS
             .with_label_values(&[self.receiver.as_str(), self.transport.as_str(), cause])
             .inc();
+    }
+
+    /// A connection that waits because of its sender's others.
+    pub(super) fn slowed(&self) {
+        SLOWED.with_label_values(&[self.receiver.as_str(), self.transport.as_str()]).inc();
     }
 
     /// Fields of a JSON request that nobody knows.

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{connection::Connection, status::Failure};
 use crate::{
@@ -13,6 +16,18 @@ use crate::{
 
 /// After so many refused requests a connection is closed: guessing then costs a handshake each time.
 const MOST_REFUSALS: u32 = 100;
+/// When to come back, at least, for who is not looked at any more.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Refuses without a look at it what comes from a sender of whose requests too many were refused.
+pub(super) fn check_standing(connection: &Connection) -> Result<(), Failure> {
+    let ignored = connection.standing.ignored_for(Instant::now());
+    if ignored.is_zero() {
+        return Ok(());
+    }
+    let message = "too many requests of this sender were refused for their credentials; correct them, and send again after the delay";
+    Err(Failure::overloaded("sender_refusals", ignored.max(RETRY), message))
+}
 
 /// What a sender is answered that is not believed. The request itself is counted where all refused ones are.
 pub(super) fn disbelieved(connection: &Connection, refused: Refused) -> Failure {
@@ -21,10 +36,12 @@ pub(super) fn disbelieved(connection: &Connection, refused: Refused) -> Failure 
     if let Some(reason) = refused.event {
         report(origin, reason);
     }
-    // Who can't be told now is no fault of the sender's.
-    if !matches!(refused.kind, RefusedKind::Unavailable { .. })
-        && connection.disbelieved.fetch_add(1, Ordering::Relaxed) + 1 == MOST_REFUSALS
-    {
+    // What can't be told now is no fault of the sender's.
+    if matches!(refused.kind, RefusedKind::Unavailable { .. }) {
+        return refused.into();
+    }
+    connection.standing.refused(Instant::now());
+    if connection.disbelieved.fetch_add(1, Ordering::Relaxed) + 1 == MOST_REFUSALS {
         let detail = "100 of its requests were refused for their credentials";
         connection.refuse_connection(origin, "refused_requests", detail);
         connection.close.notify_one();

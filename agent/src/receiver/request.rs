@@ -48,6 +48,7 @@ pub(super) struct Body {
 /// Who sends this request; asked before its body is read.
 pub(super) async fn admit(connection: &Connection, headers: &HeaderMap) -> Result<Arc<Identity>, Failure> {
     check_accepting(connection)?;
+    refusals::check_standing(connection)?;
     connection.renew_origin();
     if let Some(refused) = connection.distrusted.get() {
         connection.close.notify_one();
