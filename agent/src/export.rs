@@ -77,10 +77,10 @@ pub fn build(component: &Component<exporters::Exporter>) -> Result<Arc<dyn Expor
 }
 
 /// Finds what an `auth` names.
-pub(crate) type Credentials<'a> = &'a dyn Fn(&Auth) -> Option<Arc<Bearer>>;
+pub type Credentials<'a> = &'a dyn Fn(&Auth) -> Option<Arc<Bearer>>;
 
 /// [`build`] where exporters may have credentials.
-pub(crate) fn build_with(
+pub fn build_with(
     component: &Component<exporters::Exporter>,
     credentials: Credentials<'_>,
 ) -> Result<Arc<dyn Exporter>, ConfigError> {

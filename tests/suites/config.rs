@@ -10,6 +10,8 @@ macro_rules! only {
     };
 }
 
+#[path = "config/auth.rs"]
+mod auth;
 #[path = "config/bad.rs"]
 mod bad;
 #[path = "config/default.rs"]

@@ -19,6 +19,18 @@ pub enum Exporter {
     LoadBalancing(LoadBalancing),
 }
 
+impl Exporter {
+    /// The `auth` of those that can have one.
+    pub fn auth(&self) -> Option<&Auth> {
+        match self {
+            Self::Otlp(otlp) => otlp.auth.as_ref(),
+            Self::OtlpHttp(http) => http.auth.as_ref(),
+            Self::LoadBalancing(balanced) => balanced.protocol.auth.as_ref(),
+            Self::File(_) | Self::Debug(_) => None,
+        }
+    }
+}
+
 /// `compression`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::BorrowedFd,
     path::PathBuf,
     sync::{
@@ -50,6 +50,8 @@ type Answer = dyn Fn(&Batch) -> Result<Accepted, Refusal> + Send + Sync;
 pub(crate) struct Sink {
     pub(crate) batches: Mutex<Vec<Batch>>,
     pub(crate) answer: Mutex<Box<Answer>>,
+    /// Batches of so many bytes are kept waiting for so long.
+    pub(crate) slow: Mutex<(usize, Duration)>,
     open: watch::Sender<bool>,
     /// Requests that have arrived, also those that wait.
     arrived: watch::Sender<usize>,
@@ -60,6 +62,7 @@ impl Default for Sink {
         Self {
             batches: Mutex::default(),
             answer: Mutex::new(Box::new(|_| Ok(Accepted::default()))),
+            slow: Mutex::new((usize::MAX, Duration::ZERO)),
             open: watch::Sender::new(true),
             arrived: watch::Sender::new(0),
         }
@@ -98,6 +101,10 @@ impl Consumer for Sink {
         Box::pin(async move {
             self.arrived.send_modify(|n| *n += 1);
             let _ = self.open.subscribe().wait_for(|open| *open).await;
+            let (size, wait) = *self.slow.lock().unwrap();
+            if batch.data.len() >= size {
+                tokio::time::sleep(wait).await;
+            }
             let result = (self.answer.lock().unwrap())(&batch);
             if result.is_ok() {
                 self.batches.lock().unwrap().push(batch);
@@ -107,7 +114,8 @@ impl Consumer for Sink {
     }
 }
 
-/// Every connection comes from this process; remembers whom it was asked about.
+/// Every connection comes from this process, of a cgroup numbered as its address ends; remembers whom it was asked
+/// about.
 #[derive(Default)]
 pub(crate) struct Origins {
     pub(crate) asked: Mutex<Vec<SocketAddr>>,
@@ -122,7 +130,10 @@ impl OriginSource for Origins {
             pid: std::process::id(),
             uid: 0,
             comm: "suite".into(),
-            cgroup_id: 1,
+            cgroup_id: match peer.ip() {
+                IpAddr::V4(ip) => u64::from(ip.octets()[3]),
+                IpAddr::V6(_) => 1,
+            },
             cgroup_path: None,
             netns_cookie: 1,
         };
@@ -148,6 +159,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) budget: u64,
     pub(crate) trust_domains: Vec<String>,
+    pub(crate) gates: Gates,
 }
 
 impl Setup {
@@ -162,6 +174,7 @@ impl Setup {
             limits: Limits::default(),
             budget: 64 << 20,
             trust_domains: Vec::new(),
+            gates: Gates::default(),
         }
     }
 
@@ -201,7 +214,7 @@ impl Setup {
             origins: Arc::clone(&origins) as _,
             accepting: Arc::new(AtomicBool::new(true)),
             admission: Admission::new(self.budget),
-            gates: Gates { trust_domains: self.trust_domains.into(), ..Gates::default() },
+            gates: Gates { trust_domains: self.trust_domains.into(), ..self.gates },
         };
         let mut threads = Vec::new();
         for worker in server.into_workers() {
@@ -304,6 +317,7 @@ pub(crate) struct GrpcReply {
     pub(crate) status: Option<u16>,
     pub(crate) message: String,
     pub(crate) details: Option<String>,
+    pub(crate) headers: HeaderMap,
     pub(crate) data: Bytes,
 }
 
@@ -314,6 +328,13 @@ pub(crate) struct GrpcClient(conn::http2::SendRequest<Full<Bytes>>);
 impl GrpcClient {
     pub(crate) async fn connect(to: SocketAddr) -> Self {
         Self::over(TcpStream::connect(to).await.unwrap()).await
+    }
+
+    /// As another sender: from 127.0.0.`last`.
+    pub(crate) async fn connect_as(last: u8, to: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        Self::over(socket.connect(to).await.unwrap()).await
     }
 
     pub(crate) async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> Self {
@@ -366,6 +387,7 @@ impl GrpcClient {
             status: find("grpc-status").map(|s| s.parse().unwrap()),
             message: find("grpc-message").unwrap_or_default(),
             details: find("grpc-status-details-bin"),
+            headers: parts.headers.clone(),
             data: body.to_bytes(),
         })
     }

@@ -66,17 +66,17 @@ async fn refusals_of_the_pipeline_become_otlp_errors() {
 }
 
 #[tokio::test]
-async fn memory_is_bounded_over_all_connections() {
+async fn memory_is_bounded_over_all_senders() {
     let receiver = Setup { budget: 1_300_000, max_body: 500_000, ..Setup::new("memory") }.start();
     receiver.sink.hold();
     let mut waiting = Vec::new();
     for arrived in 1..=2 {
-        let mut client = GrpcClient::connect(receiver.grpc).await;
+        let mut client = GrpcClient::connect_as(arrived, receiver.grpc).await;
         waiting.push(tokio::spawn(async move { client.export(&request(600, 1000)).await.status }));
-        receiver.sink.wait_for_arrivals(arrived).await;
+        receiver.sink.wait_for_arrivals(arrived.into()).await;
     }
     // 1.2 MB are held now.
-    let reply = GrpcClient::connect(receiver.grpc).await.export(&request(200, 1000)).await;
+    let reply = GrpcClient::connect_as(3, receiver.grpc).await.export(&request(200, 1000)).await;
     assert_eq!(reply.status, Some(8), "{reply:?}");
     assert_eq!(retry_seconds(&decode(&reply.details.unwrap())), 1);
     let reply = http(receiver.http, post(PROTOBUF, &[], request(200, 1000))).await;
@@ -92,21 +92,22 @@ async fn memory_is_bounded_over_all_connections() {
 }
 
 #[tokio::test]
-async fn one_connection_cannot_hold_all_memory() {
+async fn one_sender_cannot_hold_all_memory() {
     let receiver = Setup { budget: 8 << 20, ..Setup::new("share") }.start();
     receiver.sink.hold();
     let mut greedy = GrpcClient::connect(receiver.grpc).await;
     let mut waiting = Vec::new();
     // A quarter of the budget is 2 MiB.
     for arrived in 1..=2 {
-        let mut client = greedy.clone();
+        // On another connection or the same: it is one sender.
+        let mut client = if arrived == 1 { greedy.clone() } else { GrpcClient::connect(receiver.grpc).await };
         waiting.push(tokio::spawn(async move { client.export(&request(900, 1000)).await.status }));
         receiver.sink.wait_for_arrivals(arrived).await;
     }
     let reply = greedy.export(&request(900, 1000)).await;
     assert_eq!((reply.status, reply.details.is_some()), (Some(8), true), "{reply:?}");
-    assert_eq!(receiver.refused("grpc", "connection_memory"), 1);
-    let mut other = GrpcClient::connect(receiver.grpc).await;
+    assert_eq!(receiver.refused("grpc", "sender_memory"), 1);
+    let mut other = GrpcClient::connect_as(2, receiver.grpc).await;
     let other = tokio::spawn(async move { other.export(&request(900, 1000)).await.status });
     receiver.sink.wait_for_arrivals(3).await;
     receiver.sink.release();

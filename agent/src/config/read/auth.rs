@@ -91,18 +91,16 @@ impl Checks<'_> {
     }
 
     fn exporter(&self, exporter: &Component<Exporter>) {
-        let (auth, plaintext) = match &exporter.config {
-            Exporter::Otlp(otlp) => (&otlp.auth, is_plaintext(&otlp.endpoint.value, otlp.tls.insecure)),
+        let Some(auth) = exporter.config.auth() else { return };
+        let plaintext = match &exporter.config {
+            Exporter::Otlp(otlp) => is_plaintext(&otlp.endpoint.value, otlp.tls.insecure),
             Exporter::OtlpHttp(http) => {
                 let endpoint = http.traces_endpoint.as_ref().unwrap_or(&http.endpoint);
-                (&http.auth, is_plaintext(&endpoint.value, false))
+                is_plaintext(&endpoint.value, false)
             }
-            Exporter::LoadBalancing(balanced) => {
-                (&balanced.protocol.auth, balanced.protocol.tls.insecure && !is_local(balanced))
-            }
-            Exporter::File(_) | Exporter::Debug(_) => return,
+            Exporter::LoadBalancing(balanced) => balanced.protocol.tls.insecure && !is_local(balanced),
+            Exporter::File(_) | Exporter::Debug(_) => false,
         };
-        let Some(auth) = auth else { return };
         if let Some(Extension::Oidc(_)) = self.authenticator(auth) {
             let message = "`oidc` checks tokens of others and has none to send; an exporter sends one with `bearertokenauth: {filename: …}`";
             self.report.error(&auth.authenticator.at, message);

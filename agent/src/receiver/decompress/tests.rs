@@ -4,7 +4,7 @@ use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 
 use super::*;
-use crate::receiver::admission::Admission;
+use crate::receiver::{admission::Admission, source::Source};
 
 const BUDGET: u64 = 64 << 20;
 
@@ -21,7 +21,7 @@ fn zstds(data: &[u8]) -> [Vec<u8>; 2] {
 
 fn run(encoding: Encoding, input: &[u8], max: usize) -> Result<Bytes, &'static str> {
     let admission = Admission::new(BUDGET);
-    let share = admission.share(BUDGET);
+    let share = admission.share(&Source::Cgroup(1), BUDGET);
     let mut permit = Permit::new(&share);
     let result = decompress(encoding, Bytes::copy_from_slice(input), max, &mut permit);
     if let Ok(out) = &result
@@ -85,7 +85,7 @@ fn several_members_and_frames_are_one_stream() {
 fn admission_runs_out_before_memory_does() {
     let packed = gzip(&vec![7; 900_000]);
     let admission = Admission::new(100_000);
-    let share = admission.share(100_000);
+    let share = admission.share(&Source::Cgroup(1), 100_000);
     let failure = decompress(Encoding::Gzip, packed.into(), 1 << 20, &mut Permit::new(&share)).unwrap_err();
     assert!(failure.retry_after.is_some());
     assert_eq!(admission.in_use(), 0);
