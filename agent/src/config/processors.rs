@@ -177,6 +177,35 @@ pub enum Literal {
     Bool(bool),
 }
 
+/// What `extract.metadata` may name: what the kernel's evidence and a pod source tell.
+pub const K8S_METADATA: [&str; 25] = [
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.pod.uid",
+    "k8s.pod.ip",
+    "k8s.pod.hostname",
+    "k8s.pod.start_time",
+    "k8s.node.name",
+    "k8s.deployment.name",
+    "k8s.replicaset.name",
+    "k8s.replicaset.uid",
+    "k8s.statefulset.name",
+    "k8s.statefulset.uid",
+    "k8s.daemonset.name",
+    "k8s.daemonset.uid",
+    "k8s.job.name",
+    "k8s.job.uid",
+    "k8s.cronjob.name",
+    "k8s.container.name",
+    "container.id",
+    "container.image.name",
+    "container.image.tag",
+    "service.name",
+    "service.namespace",
+    "service.version",
+    "service.instance.id",
+];
+
 /// `k8sattributes`. The kernel's evidence always comes first; `pod_association` is read and checked only.
 #[derive(Clone, Debug, Default)]
 pub struct K8sAttributes {
@@ -186,8 +215,49 @@ pub struct K8sAttributes {
     pub labels: Vec<FieldExtract>,
     /// `extract.annotations`
     pub annotations: Vec<FieldExtract>,
+    /// `extract.otel_annotations`: annotations `resource.opentelemetry.io/KEY` become attributes `KEY`.
+    pub otel_annotations: bool,
+    /// `filter`: pods beside it are left as they are.
+    pub filter: PodFilter,
+    /// `exclude.pods`: patterns of names of pods that are left as they are.
+    pub exclude: Vec<Located<String>>,
     /// `passthrough`: only the pod's address is added.
     pub passthrough: bool,
+}
+
+/// `filter` of `k8sattributes`; all of it must hold.
+#[derive(Clone, Debug, Default)]
+pub struct PodFilter {
+    /// `namespace`
+    pub namespace: Option<String>,
+    /// `labels`
+    pub labels: Vec<Requirement>,
+    /// `fields`: `metadata.name`, `metadata.namespace`, `spec.nodeName`, `spec.serviceAccountName`.
+    pub fields: Vec<Requirement>,
+}
+
+/// One of `filter.labels` or `filter.fields`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// `key`
+    pub key: String,
+    /// `value`; empty where `op` needs none.
+    pub value: String,
+    /// `op`
+    pub op: RequirementOp,
+}
+
+/// `op` of a [`Requirement`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequirementOp {
+    /// `equals`, the default
+    Equals,
+    /// `not-equals`
+    NotEquals,
+    /// `exists`
+    Exists,
+    /// `does-not-exist`
+    DoesNotExist,
 }
 
 /// One entry of `extract.labels` or `extract.annotations`.

@@ -1,15 +1,19 @@
 //! `k8sattributes`: what the pod source knows of the sender's pod, by the kernel's evidence.
 //!
-//! What is known overwrites what the sender wrote under the same name; what is not known is left alone.
+//! What is known overwrites what the sender wrote under the same name; what is not known is left alone. Two things are
+//! only added where they are not there: `service.*`, which an application knows better, and what a pod's annotations
+//! say. No label and no annotation is written under a name that the agent stamps: who makes a pod is not to make its identity.
 
 #![forbid(unsafe_code)]
+
+mod filter;
+mod metadata;
 
 use crate::{
     config::{
         ConfigError, Location,
         processors::{FieldExtract, K8sAttributes},
     },
-    origin::{Origin, Pod},
     otlp::walk::ValueKind,
 };
 
@@ -18,23 +22,24 @@ use super::{
     keys::KeyId,
     pattern::{PatternId, Template},
     run::Run,
+    stamp,
 };
+use filter::Filter;
 
-/// What the Collector extracts when `extract.metadata` is empty, as far as a pod source tells it.
-const DEFAULT: [&str; 5] =
-    ["k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid", "k8s.deployment.name", "k8s.node.name"];
-
-/// What can be extracted.
-const KNOWN: [&str; 8] = [
+/// What the Collector extracts when `extract.metadata` is empty.
+const DEFAULT: [&str; 8] = [
     "k8s.namespace.name",
     "k8s.pod.name",
     "k8s.pod.uid",
+    "k8s.pod.start_time",
     "k8s.deployment.name",
     "k8s.node.name",
-    "k8s.container.name",
-    "container.id",
-    "k8s.pod.ip",
+    "container.image.name",
+    "container.image.tag",
 ];
+
+/// Annotations that name an attribute (`extract.otel_annotations`).
+const OTEL_ANNOTATION: &str = "resource.opentelemetry.io/";
 
 /// A compiled `k8sattributes` processor.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub(super) struct Extract {
     metadata: Vec<(KeyId, &'static str)>,
     labels: Vec<Field>,
     annotations: Vec<Field>,
+    otel_annotations: bool,
+    filter: Filter,
     processor: usize,
 }
 
@@ -75,9 +82,9 @@ impl Extract {
             config.metadata.iter().map(String::as_str).collect()
         };
         for name in wanted {
-            let Some(name) = KNOWN.iter().find(|known| **known == name) else {
-                let message =
-                    format!("extract.metadata: `{name}` is not built yet; there are {}", KNOWN.join(", "));
+            let Some(name) = metadata::KNOWN.iter().find(|known| **known == name) else {
+                let known = metadata::KNOWN.join(", ");
+                let message = format!("extract.metadata: `{name}` is not built yet; there are {known}");
                 return Err(ConfigError { at: at.clone(), message });
             };
             metadata.push((builder.keys.add(name), *name));
@@ -88,14 +95,29 @@ impl Extract {
         };
         let labels = fields(&config.labels)?;
         let annotations = fields(&config.annotations)?;
-        Ok(Self { metadata, labels, annotations, processor })
+        let otel_annotations = config.otel_annotations && !config.passthrough;
+        let filter = Filter::new(&config.filter, &config.exclude, builder)?;
+        Ok(Self { metadata, labels, annotations, otel_annotations, filter, processor })
     }
 
     /// Works on one resource.
     pub(super) fn run(&self, run: &mut Run<'_>) {
         let Some(origin) = run.origin else { return };
+        if !self.filter.selects(origin, run) {
+            return;
+        }
+        if let Some(pod) = origin.pod.as_deref().filter(|_| self.otel_annotations) {
+            for (key, value) in &pod.annotations {
+                if let Some(name) = key.strip_prefix(OTEL_ANNOTATION).filter(|name| !name.is_empty()) {
+                    self.offer(run, run.keys.find(name.as_bytes()), name, value);
+                }
+            }
+        }
         for (id, name) in &self.metadata {
-            if let Some(value) = metadata(origin, name) {
+            let Some(value) = metadata::value(origin, name) else { continue };
+            if name.starts_with("service.") {
+                self.offer(run, *id, name, &value);
+            } else {
                 self.put(run, *id, name, &value);
             }
         }
@@ -139,6 +161,7 @@ impl Extract {
             }
         }
         match (made, &field.tag) {
+            (Some(name), _) if is_stamped(&name) => {}
             (Some(name), _) => self.put(run, run.keys.find(name.as_bytes()), &name, value),
             (None, Some((id, name))) => self.put(run, *id, name, value),
             (None, None) => {
@@ -153,10 +176,27 @@ impl Extract {
             run.tally[self.processor].set += 1;
         }
     }
+
+    /// Writes it where there is nothing yet, or nothing in it.
+    fn offer(&self, run: &mut Run<'_>, id: KeyId, name: &str, value: &str) {
+        if !is_stamped(name) && !run.has_text(id, name) {
+            self.put(run, id, name, value);
+        }
+    }
+}
+
+/// Whether a name is the agent's to write.
+fn is_stamped(name: &str) -> bool {
+    stamp::NAMES.contains(&name) || name.starts_with("otlp.origin.")
 }
 
 impl Field {
     fn new(field: &FieldExtract, at: &Location, builder: &mut Builder) -> Result<Self, ConfigError> {
+        if let Some(tag) = field.tag_name.as_deref().filter(|tag| is_stamped(tag)) {
+            let message =
+                format!("extract: `{tag}` is what the agent writes by evidence; choose another `tag_name`");
+            return Err(ConfigError { at: at.clone(), message });
+        }
         if let Some(pattern) = &field.key_regex {
             // The Collector matches whole keys.
             let whole = builder.patterns.compile(&format!("^(?:{})$", pattern.value), &pattern.at)?;
@@ -170,23 +210,4 @@ impl Field {
         let tag = field.tag_name.as_ref().map(|tag| (builder.keys.add(tag), tag.as_str().into()));
         Ok(Self { which: Which::Key(key.as_str().into()), tag })
     }
-}
-
-fn metadata(origin: &Origin, name: &str) -> Option<String> {
-    let pod = origin.pod.as_deref();
-    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    match name {
-        "k8s.namespace.name" => known(&pod?.namespace),
-        "k8s.pod.name" => known(&pod?.name),
-        "k8s.pod.uid" => origin.pod_uid.clone().or_else(|| known(&pod?.uid)),
-        "k8s.deployment.name" => pod?.deployment.clone(),
-        "k8s.node.name" => pod?.node.clone(),
-        "k8s.container.name" => container(pod?, origin.container_id.as_deref()?),
-        "container.id" => origin.container_id.clone(),
-        _ => Some(pod.and_then(|pod| pod.ips.first().copied()).unwrap_or(origin.peer.ip()).to_string()),
-    }
-}
-
-fn container(pod: &Pod, id: &str) -> Option<String> {
-    pod.container(id).map(|container| container.name.clone())
 }

@@ -72,6 +72,14 @@ impl Run<'_> {
         changed || !found
     }
 
+    /// Whether there is an attribute with this key and something in it.
+    pub(super) fn has_text(&self, id: KeyId, name: &str) -> bool {
+        let mut items = 0..self.list.items.len();
+        items.any(|index| {
+            self.is(index, id, name) && !self.list.bytes(self.buf, self.list.items[index].value).is_empty()
+        })
+    }
+
     /// Whether an attribute is still there and has this key, which may be one that the plan does not know.
     fn is(&self, index: usize, id: KeyId, name: &str) -> bool {
         let item = &self.list.items[index];

@@ -3,48 +3,22 @@
 use super::super::fields::nearest;
 use crate::config::{
     fields::{Fields, Report},
-    processors::{FieldExtract, K8sAttributes},
+    processors::{FieldExtract, K8S_METADATA, K8sAttributes, PodFilter, Requirement, RequirementOp},
     yaml::Node,
 };
 
-/// What `extract.metadata` may name: what the kernel's evidence and a pod source tell.
-const METADATA: [&str; 8] = [
-    "k8s.namespace.name",
-    "k8s.pod.name",
-    "k8s.pod.uid",
-    "k8s.pod.ip",
-    "k8s.node.name",
-    "k8s.deployment.name",
-    "k8s.container.name",
-    "container.id",
+/// What the Collector knows beyond these, and what it would take.
+const METADATA_NOT_BUILT: [(&str, &str); 7] = [
+    ("k8s.node.uid", "a pod does not tell it; it takes a watch of nodes"),
+    ("k8s.cluster.uid", "it takes a watch of namespaces"),
+    ("k8s.deployment.uid", "a pod does not tell it; it takes a watch of replica sets"),
+    ("k8s.cronjob.uid", "a pod does not tell it; it takes a watch of jobs"),
+    ("container.image.tags", "lists are not written here; `container.image.tag` is built"),
+    ("container.image.repo_digests", "lists are not written here"),
+    ("host.name", "it is no attribute of a pod"),
 ];
-/// What the Collector knows beyond these.
-const METADATA_NOT_BUILT: [&str; 24] = [
-    "k8s.pod.hostname",
-    "k8s.pod.start_time",
-    "k8s.node.uid",
-    "k8s.cluster.uid",
-    "k8s.deployment.uid",
-    "k8s.replicaset.name",
-    "k8s.replicaset.uid",
-    "k8s.statefulset.name",
-    "k8s.statefulset.uid",
-    "k8s.daemonset.name",
-    "k8s.daemonset.uid",
-    "k8s.job.name",
-    "k8s.job.uid",
-    "k8s.cronjob.name",
-    "k8s.cronjob.uid",
-    "container.image.name",
-    "container.image.tag",
-    "container.image.tags",
-    "container.image.repo_digests",
-    "service.name",
-    "service.namespace",
-    "service.version",
-    "service.instance.id",
-    "host.name",
-];
+/// Fields of a pod that `filter.fields` may name, and those that only the API server can select by.
+const FIELDS: [&str; 4] = ["metadata.name", "metadata.namespace", "spec.nodeName", "spec.serviceAccountName"];
 
 pub(super) fn read(mut fields: Fields<'_>) -> K8sAttributes {
     let mut config = fields.table("extract").map(extract).unwrap_or_default();
@@ -55,13 +29,17 @@ pub(super) fn read(mut fields: Fields<'_>) -> K8sAttributes {
     }
     if let Some(mut filter) = fields.table("filter") {
         filter.ignored(&["node", "node_from_env_var"], "an agent asks for the pods of its own node only");
-        filter.not_built(&["namespace", "fields", "labels"]);
+        config.filter = pod_filter(&mut filter);
     }
-    fields.not_built(&["exclude"]);
+    if let Some(mut exclude) = fields.table("exclude") {
+        let report = exclude.report();
+        let pods = exclude.list("pods").iter().map(|pod| Fields::new(report, pod));
+        config.exclude = pods.filter_map(|mut pod| pod.required("name")).collect();
+    }
     fields.ignored(&["auth_type", "context"], "pods come from `extensions.origin.pods`");
     fields.ignored(
         &["wait_for_metadata", "wait_for_metadata_timeout", "watch_sync_period", "pod_delete_grace_period"],
-        "the kernel's evidence needs no watch",
+        "no span waits for metadata: until they have come a pod is known by its uid",
     );
     config
 }
@@ -69,21 +47,62 @@ pub(super) fn read(mut fields: Fields<'_>) -> K8sAttributes {
 fn extract(mut fields: Fields<'_>) -> K8sAttributes {
     let metadata = fields.located_strings("metadata");
     for name in &metadata {
-        if METADATA_NOT_BUILT.contains(&name.value.as_str()) {
-            fields.report().error(&name.at, format!("`{}` is known but not built yet", name.value));
-        } else if !METADATA.contains(&name.value.as_str()) {
-            fields.report().error(&name.at, nearest::unknown("metadata", &name.value, &METADATA));
+        let not_built = METADATA_NOT_BUILT.iter().find(|(known, _)| *known == name.value);
+        if let Some((known, why)) = not_built {
+            fields.report().error(&name.at, format!("`{known}` is known but not built yet: {why}"));
+        } else if !K8S_METADATA.contains(&name.value.as_str()) {
+            fields.report().error(&name.at, nearest::unknown("metadata", &name.value, &K8S_METADATA));
         }
     }
-    fields.not_built(&["otel_annotations", "deployment_name_from_replicaset"]);
+    let otel_annotations = fields.boolean("otel_annotations").unwrap_or(false);
+    // Always so here.
+    let _ = fields.boolean("deployment_name_from_replicaset");
     let labels = field_extracts(&mut fields, "labels");
     let annotations = field_extracts(&mut fields, "annotations");
     K8sAttributes {
         metadata: metadata.into_iter().map(|name| name.value).collect(),
         labels,
         annotations,
-        passthrough: false,
+        otel_annotations,
+        ..K8sAttributes::default()
     }
+}
+
+fn pod_filter(fields: &mut Fields<'_>) -> PodFilter {
+    let namespace = fields.string("namespace").filter(|namespace| !namespace.is_empty());
+    let labels = [
+        ("equals", RequirementOp::Equals),
+        ("not-equals", RequirementOp::NotEquals),
+        ("exists", RequirementOp::Exists),
+        ("does-not-exist", RequirementOp::DoesNotExist),
+    ];
+    let report = fields.report();
+    let list = |items: &[Node], ops: &[(&'static str, RequirementOp)], known: &[&'static str]| {
+        items.iter().filter_map(|item| requirement(Fields::new(report, item), ops, known)).collect()
+    };
+    PodFilter {
+        namespace,
+        labels: list(fields.list("labels"), &labels, &[]),
+        fields: list(fields.list("fields"), &labels[..2], &FIELDS),
+    }
+}
+
+/// One entry of `labels` or `fields`; `known` are the only keys there are, if there are any.
+fn requirement(
+    mut fields: Fields<'_>,
+    ops: &[(&'static str, RequirementOp)],
+    known: &[&'static str],
+) -> Option<Requirement> {
+    let key = fields.required("key");
+    let value = fields.string("value").unwrap_or_default();
+    let op = fields.choice("op", ops).unwrap_or(RequirementOp::Equals);
+    let key = key?;
+    if !known.is_empty() && !known.contains(&key.value.as_str()) {
+        let shown = key.value.chars().take(64).flat_map(char::escape_debug).collect::<String>();
+        let message = format!("`{shown}` is not built yet; there are {}", known.join(", "));
+        fields.report().error(&key.at, message);
+    }
+    Some(Requirement { key: key.value, value, op })
 }
 
 fn field_extracts(fields: &mut Fields<'_>, key: &'static str) -> Vec<FieldExtract> {
@@ -102,7 +121,8 @@ fn field_extract(mut fields: Fields<'_>) -> Option<FieldExtract> {
     if let Some(from) = fields.choice("from", &sources)
         && from != "pod"
     {
-        fields.error_at("from", format!("`{from}` is known but not built yet; `pod` is"));
+        let message = format!("`{from}` is known but not built yet: only pods are watched; `pod` is");
+        fields.error_at("from", message);
     }
     if fields.present("regex").is_some() {
         fields.error_at(

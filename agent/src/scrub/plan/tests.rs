@@ -266,6 +266,79 @@ fn pod_metadata_is_written() {
     assert_eq!(out.data, expected);
 }
 
+/// The plan of one `k8sattributes`, on a resource of [`origin`].
+fn enriched(k8s: &str, annotations: &[(&str, &str)], resource: &[(&str, Value<'_>)]) -> Bytes {
+    let plan = plan(&format!("  k8sattributes:\n{k8s}"), false);
+    let mut batch = batch(request(resource, &[]));
+    let mut origin = origin();
+    let mut pod = Pod::clone(origin.pod.as_ref().expect("a pod"));
+    pod.annotations = annotations.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+    origin.pod = Some(Arc::new(pod));
+    batch.context.origin = Some(Arc::new(origin));
+    plan.apply(batch, &mut PlanScratch::default()).expect("well-formed").data
+}
+
+#[test]
+fn an_application_knows_its_service_better_and_an_empty_name_is_none() {
+    let k8s = "    extract: {metadata: [service.name, service.version, container.image.name]}\n";
+    let given = enriched(k8s, &[], &[("service.name", text("own")), ("service.version", text(""))]);
+    let expected = [
+        ("container.image.name", text("registry:5000/shop/web")),
+        ("service.name", text("own")),
+        ("service.version", text("1.2")),
+    ];
+    assert_eq!(given, request(&expected, &[]));
+    let missing = enriched("    extract: {metadata: [service.name]}\n", &[], &[]);
+    assert_eq!(missing, request(&[("service.name", text("web"))], &[]));
+}
+
+/// Whoever makes a pod chooses its annotations and labels, but not its identity.
+#[test]
+fn annotations_name_attributes_but_none_of_ours() {
+    let annotations = [
+        ("resource.opentelemetry.io/k8s.pod.name", "victim"),
+        ("resource.opentelemetry.io/otlp.origin.evidence", "kernel"),
+        ("resource.opentelemetry.io/otlp.origin.new", "x"),
+        ("resource.opentelemetry.io/team", "blue"),
+        ("resource.opentelemetry.io/service.name", "theirs"),
+        ("resource.opentelemetry.io/", "nothing"),
+    ];
+    let k8s = "    extract: {metadata: [service.name], otel_annotations: true}\n";
+    let got = enriched(k8s, &annotations, &[("service.name", text("own"))]);
+    assert_eq!(got, request(&[("team", text("blue")), ("service.name", text("own"))], &[]));
+    let got = enriched(k8s, &annotations, &[]);
+    assert_eq!(got, request(&[("team", text("blue")), ("service.name", text("theirs"))], &[]));
+    let k8s = "    extract:\n      metadata: [k8s.pod.uid]\n      annotations: [{tag_name: '$1', key_regex: '(?:.*/)?(.*)'}]\n";
+    let annotations = [("x/k8s.pod.name", "victim"), ("x/container.id", "victim"), ("x/team", "blue")];
+    let got = enriched(k8s, &annotations, &[]);
+    assert_eq!(got, request(&[("k8s.pod.uid", text("u1")), ("team", text("blue"))], &[]));
+}
+
+#[test]
+fn pods_beside_the_filter_are_left_as_they_are() {
+    let enriched_by = |more: &str| {
+        let k8s = format!("    extract: {{metadata: [k8s.pod.uid]}}\n{more}");
+        !enriched(&k8s, &[], &[]).is_empty()
+    };
+    for (more, expected) in [
+        ("", true),
+        ("    filter: {namespace: shop}\n", true),
+        ("    filter: {namespace: bank}\n", false),
+        ("    filter: {labels: [{key: app, value: web}, {key: tier, op: exists}]}\n", true),
+        ("    filter: {labels: [{key: app, value: web, op: not-equals}]}\n", false),
+        ("    filter: {labels: [{key: gone, op: does-not-exist}]}\n", true),
+        ("    filter: {labels: [{key: gone, value: x, op: not-equals}]}\n", true),
+        ("    filter: {fields: [{key: spec.nodeName, value: n1}]}\n", true),
+        ("    filter: {fields: [{key: metadata.name, value: web-0, op: not-equals}]}\n", false),
+        ("    exclude: {pods: [{name: 'db-.*'}]}\n", true),
+        ("    exclude: {pods: [{name: 'db-.*'}, {name: '^web-\\d$'}]}\n", false),
+    ] {
+        assert_eq!(enriched_by(more), expected, "{more}");
+    }
+    let ignored = [("opentelemetry.io/k8s-processor/ignore", "true")];
+    assert!(enriched("    extract: {metadata: [k8s.pod.uid]}\n", &ignored, &[]).is_empty());
+}
+
 #[test]
 fn processors_run_in_order() {
     let actions = "  attributes:\n    actions:\n      - {key: b, from_attribute: a, action: upsert}\n      \
