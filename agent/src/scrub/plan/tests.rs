@@ -318,7 +318,7 @@ fn annotations_name_attributes_but_none_of_ours() {
 fn pods_beside_the_filter_are_left_as_they_are() {
     let enriched_by = |more: &str| {
         let k8s = format!("    extract: {{metadata: [k8s.pod.uid]}}\n{more}");
-        !enriched(&k8s, &[], &[]).is_empty()
+        enriched(&k8s, &[], &[]) != request(&[], &[])
     };
     for (more, expected) in [
         ("", true),
@@ -336,7 +336,8 @@ fn pods_beside_the_filter_are_left_as_they_are() {
         assert_eq!(enriched_by(more), expected, "{more}");
     }
     let ignored = [("opentelemetry.io/k8s-processor/ignore", "true")];
-    assert!(enriched("    extract: {metadata: [k8s.pod.uid]}\n", &ignored, &[]).is_empty());
+    let untouched = enriched("    extract: {metadata: [k8s.pod.uid]}\n", &ignored, &[]);
+    assert_eq!(untouched, request(&[], &[]));
 }
 
 #[test]
