@@ -263,6 +263,43 @@ fn extensions_and_telemetry() {
     assert_eq!(off.service.telemetry.metrics, None);
 }
 
+#[test]
+fn sources_of_pods_and_events() {
+    use spanwarden::config::extensions::{ApiClient, Pods};
+    let origin = |body: &str| {
+        let config = good(&format!("extensions:\n  origin: {body}\n"));
+        let found = config.extensions.iter().find_map(|extension| match &extension.config {
+            Extension::Origin(origin) => Some(origin.as_ref().clone()),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    for body in ["{pods: kubelet}", "{pods: {kubelet: {}}}", "{pods: {kubelet: }}"] {
+        let Some(Pods::Kubelet(kubelet)) = origin(body).pods else { panic!("{body}") };
+        assert_eq!(kubelet.endpoint, "https://127.0.0.1:10250");
+        assert_eq!((kubelet.interval, kubelet.client), (Duration::from_secs(10), ApiClient::default()));
+    }
+    for body in ["{pods: api}", "{pods: {api: }}"] {
+        let found = origin(body);
+        let Some(Pods::Api(api)) = found.pods else { panic!("{body}") };
+        assert_eq!((api.node, api.client, found.events), (None, ApiClient::default(), None));
+    }
+    let way = "endpoint: 'https://10.96.0.1:443/', ca_file: /ca.crt, token_file: /token";
+    let expected = ApiClient {
+        endpoint: Some("https://10.96.0.1:443".into()),
+        ca_file: Some("/ca.crt".into()),
+        token_file: Some("/token".into()),
+        insecure_skip_verify: false,
+    };
+    let found = origin(&format!("{{pods: {{api: {{node: n1, {way}}}}}, events: true}}"));
+    let Some(Pods::Api(api)) = found.pods else { panic!() };
+    assert_eq!((api.node.as_deref(), &api.client), (Some("n1"), &expected));
+    assert_eq!(found.events, Some(expected.clone()), "the way of the watch");
+    assert_eq!(origin(&format!("{{pods: kubelet, events: {{{way}}}}}")).events, Some(expected));
+    assert_eq!(origin("{pods: kubelet, events: true}").events, Some(ApiClient::default()));
+    assert_eq!(origin("{pods: kubelet, events: false}").events, None);
+}
+
 /// Accepted without effect: one line each, naming place and reason.
 #[test]
 fn accepted_but_meaningless_is_a_warning() {

@@ -212,6 +212,9 @@ fn the_origin_is_stamped_and_lies_are_counted() {
     let expected = request(
         &[
             ("k8s.namespace.name", text("shop")),
+            ("k8s.node.name", text("n1")),
+            ("k8s.deployment.name", text("web")),
+            ("k8s.container.name", text("app")),
             ("container.id", text("c1")),
             ("otlp.origin.evidence", text("kernel")),
             ("otlp.origin.pid", Value::Int(7)),
