@@ -277,7 +277,10 @@ fn sources_of_pods_and_events() {
     for body in ["{pods: kubelet}", "{pods: {kubelet: {}}}", "{pods: {kubelet: }}"] {
         let Some(Pods::Kubelet(kubelet)) = origin(body).pods else { panic!("{body}") };
         assert_eq!(kubelet.endpoint, "https://127.0.0.1:10250");
-        assert_eq!((kubelet.interval, kubelet.client), (Duration::from_secs(10), ApiClient::default()));
+        assert_eq!(
+            (kubelet.interval, kubelet.client),
+            (std::time::Duration::from_secs(10), ApiClient::default())
+        );
     }
     for body in ["{pods: api}", "{pods: {api: }}"] {
         let found = origin(body);
