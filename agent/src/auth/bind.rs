@@ -335,3 +335,6 @@ fn log_replay(token: &Principal, origin: &Origin, pod: Option<&Pod>) {
         "a token is used by another pod than the one it is bound to"
     );
 }
+
+#[cfg(test)]
+mod tests;
