@@ -424,3 +424,64 @@ fn is_same<T: PartialEq>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
         (one, other) => one.is_none() && other.is_none(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::config::{ComponentId, Location};
+
+    /// Keeps what it is given.
+    #[derive(Default)]
+    struct Sink(Mutex<Vec<Batch>>);
+
+    impl Consumer for Sink {
+        fn consume(&self, batch: Batch) -> Consuming<'_> {
+            self.0.lock().unwrap().push(batch);
+            Box::pin(async { Ok(Accepted::default()) })
+        }
+    }
+
+    fn tenant(name: &str) -> Option<Arc<Tenant>> {
+        let header = HeaderName::from_static("x-scope-orgid");
+        Some(Arc::new(Tenant { header, name: HeaderValue::from_str(name).unwrap() }))
+    }
+
+    fn batch(byte: u8, tenant: Option<Arc<Tenant>>) -> Batch {
+        Batch { data: Bytes::from(vec![byte]), spans: 1, context: Context { tenant, ..Context::default() } }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tenants_are_never_joined() {
+        let sink = Arc::new(Sink::default());
+        let component = Component {
+            id: ComponentId { kind: "batch".to_owned(), name: Some("tenants".to_owned()) },
+            at: Location { file: "test".into(), line: 1, column: 1, path: "".into() },
+            config: Config {
+                timeout: Duration::from_millis(200),
+                send_batch_size: 3,
+                send_batch_max_size: 0,
+            },
+        };
+        let processor = BatchProcessor::new(&component, Arc::clone(&sink) as Arc<dyn Consumer>);
+        // Blue fills a batch; red and nobody's wait for their time.
+        for (byte, whose) in [(1, "blue"), (2, "red"), (3, "blue"), (4, "blue"), (5, "blue")] {
+            processor.take(batch(byte, tenant(whose))).await.unwrap();
+        }
+        processor.take(batch(6, None)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        processor.shutdown(Duration::from_secs(1)).await;
+        let mut sent: Vec<(String, Vec<u8>)> = (sink.0.lock().unwrap().iter())
+            .map(|batch| {
+                let tenant = batch.context.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+                (tenant.to_owned(), batch.data.to_vec())
+            })
+            .collect();
+        sent.sort();
+        let expected = [("", vec![6]), ("blue", vec![1, 3, 4]), ("blue", vec![5]), ("red", vec![2])];
+        assert_eq!(sent, expected.map(|(tenant, data)| (tenant.to_owned(), data)));
+    }
+}

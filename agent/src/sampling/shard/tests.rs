@@ -126,3 +126,25 @@ fn late_spans_follow_evictions_and_too_large_traces_too() {
     assert_eq!(kept(&mut shard), 2);
     assert_eq!(shard.load().0, 1, "4 still waits");
 }
+
+/// One trace id in two tenants is two traces: each is decided on its own spans and goes out as its tenant's.
+#[test]
+fn tenants_do_not_meet() {
+    let tenant = |name: &'static str| {
+        let header = http::HeaderName::from_static("x-scope-orgid");
+        Some(Arc::new(Tenant { header, name: http::HeaderValue::from_static(name) }))
+    };
+    let mut shard = shard(|_| {});
+    let with = |tenant, error| Incoming { tenant, ..part(1, error, true, 10) };
+    shard.arrive(vec![with(tenant("blue"), true), with(tenant("red"), false), with(None, true)], 0);
+    assert_eq!(shard.load().0, 3);
+    shard.tick(10_000);
+    // Late spans follow their own tenant's decision.
+    shard.arrive(vec![with(tenant("red"), true), with(tenant("blue"), false)], 11_000);
+    shard.outbox.close();
+    let mut kept: Vec<(Option<String>, u32)> = std::iter::from_fn(|| shard.outbox.next())
+        .map(|batch| (batch.context.tenant.map(|tenant| tenant.as_str().to_owned()), batch.spans))
+        .collect();
+    kept.sort();
+    assert_eq!(kept, [(None, 1), (Some("blue".to_owned()), 2)]);
+}

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    auth::{Method, Principal, bind::Binder},
     config,
-    origin::{Container, Evidence, Pod, Process},
+    origin::{Container, Evidence, NoPods, Pod, Process},
     otlp::{
         Context,
         encode::{self, Value},
@@ -464,4 +465,105 @@ fn errors_name_their_place() {
         bad_statement.contains("line 1, column 27") && bad_statement.contains("SHA256"),
         "{bad_statement}"
     );
+}
+
+/// A plan that holds claims against one rule: `service.name` may be `cart` or `cart-…`.
+fn ruled(mode: ClaimMode) -> Plan {
+    let text = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nexporters: {{debug: {{}}}}\nextensions:\n  identity:\n    \
+         rules: [{{claims: {{service.name: [cart, 'cart-*']}}, mode: {}}}]\n    tenants: {{default: d}}\nservice:\n  \
+         extensions: [identity]\n  pipelines: {{traces: {{receivers: [otlp], exporters: [debug]}}}}\n",
+        match mode {
+            ClaimMode::Reject => "reject",
+            ClaimMode::Quarantine => "quarantine",
+            ClaimMode::Annotate => "annotate",
+        }
+    );
+    let config = config::parse(&text, "test.yaml").unwrap_or_else(|errors| panic!("{errors}"));
+    let identity = config.identity().expect("it is enabled");
+    let claims = Binder::new(identity, Arc::new(NoPods), None).claims();
+    Plan::compile(&[], Some(&claims)).expect("it compiles")
+}
+
+/// A request of a sender to whom the rule applies.
+fn claiming(resource: &[(&str, Value<'_>)]) -> Batch {
+    let identity = Identity { rule: Some(0), ..Identity::default() };
+    let mut batch = batch(request(resource, &[]));
+    batch.context.identity = Some(Arc::new(identity));
+    batch
+}
+
+#[test]
+fn claims_are_held_against_the_rule() {
+    let honest = [("service.name", text("cart-v2"))];
+    let lies: [&[(&str, Value<'_>)]; 4] = [
+        &[("service.name", text("payments"))],
+        &[("service.name", text("cart")), ("service.name", text("payments"))],
+        &[("service.name", Value::Int(7))],
+        &[("service.name", text(""))],
+    ];
+    let evidence = ("otlp.origin.evidence", text("none"));
+    for mode in [ClaimMode::Reject, ClaimMode::Quarantine, ClaimMode::Annotate] {
+        let plan = ruled(mode);
+        let apply =
+            |resource: &[(&str, Value<'_>)]| plan.apply(claiming(resource), &mut PlanScratch::default());
+        let out = apply(&honest).expect("an honest claim passes");
+        assert_eq!(out.data, request(&[evidence.clone(), honest[0].clone()], &[]), "{mode:?}");
+        assert!(out.context.tenant.is_none());
+        for lie in lies {
+            let out = apply(lie);
+            match mode {
+                ClaimMode::Reject => {
+                    let refusal = out.expect_err("it is refused");
+                    assert_eq!((refusal.kind, refusal.cause), (RefusalKind::Denied, "forged_claim"));
+                }
+                ClaimMode::Quarantine => {
+                    let out = out.expect("it is kept apart");
+                    let tenant = out.context.tenant.expect("a tenant of its own");
+                    assert_eq!(tenant.as_str(), "quarantine");
+                    assert!(contains(&out.data, "otlp.origin.quarantine"), "{lie:?}");
+                }
+                ClaimMode::Annotate => {
+                    let out = out.expect("it passes").data;
+                    assert!(contains(&out, "otlp.origin.refused_claims"), "{lie:?}");
+                    assert!(!contains(&out, "payments"), "{lie:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_an_agent_says_of_origins_holds() {
+    let mut batch = batch(request(&[("k8s.pod.name", text("web-0")), ("service.name", text("x"))], &[]));
+    let same = batch.data.clone();
+    batch.context.identity =
+        Some(Arc::new(Identity { is_agent: true, rule: Some(0), ..Identity::default() }));
+    let out = ruled(ClaimMode::Reject).apply(batch, &mut PlanScratch::default()).expect("an agent's");
+    assert_eq!(out.data, same);
+}
+
+#[test]
+fn the_verified_principal_is_written_and_cannot_be_claimed() {
+    let principal = Arc::new(Principal::named(Method::Oidc, "system:serviceaccount:shop:web"));
+    let identity = Identity {
+        principal: Some(principal),
+        contradiction: Some("token_of_another_account"),
+        quarantined: true,
+        ..Identity::default()
+    };
+    let mut batch = batch(request(
+        &[("otlp.origin.principal", text("root")), ("otlp.origin.quarantine", text("no")), ("a", text("b"))],
+        &[],
+    ));
+    batch.context.identity = Some(Arc::new(identity));
+    let out = plan("", true).apply(batch, &mut PlanScratch::default()).expect("well-formed").data;
+    for there in ["system:serviceaccount:shop:web", "token_of_another_account", "otlp.origin.quarantine"] {
+        assert!(contains(&out, there), "{there}");
+    }
+    assert!(!contains(&out, "root"));
+}
+
+fn contains(data: &[u8], text: &str) -> bool {
+    memchr::memmem::find(data, text.as_bytes()).is_some()
 }
