@@ -264,7 +264,16 @@ async fn serve_tls(mut connection: Connection, accepted: Accepted<Sniffed<TcpStr
     };
     let trust_domains = &connection.upstream.gates.trust_domains;
     match peer.as_ref().map(|peer| certificate::principal(&peer.facts, trust_domains)) {
-        Some(Ok(principal)) => connection.certificate = Some(Arc::new(principal)),
+        Some(Ok(principal)) => {
+            tracing::debug!(
+                target: "spanwarden::receiver::connection",
+                transport = %connection.transport,
+                peer = %connection.origin.peer,
+                principal = tls::shown(&principal.name),
+                "client certificate accepted"
+            );
+            connection.certificate = Some(Arc::new(principal));
+        }
         Some(Err(refused)) => drop(connection.distrusted.set(refused)),
         None => {}
     }

@@ -162,14 +162,23 @@ pub(super) async fn guard(connection: &Connection, mut peer: Peer) {
         SPREAD.min(peer.left() / 10).mul_f64(f64::from(connection.origin.peer.port() % 1000) / 1000.0);
     let end = peer.facts.not_after.checked_sub(early).unwrap_or(peer.facts.not_after);
     let facts = peer.facts.clone();
-    let verdict = tokio::select! {
-        () = until(end) => ended_by_time(&facts),
-        error = peer.distrusted() => ended_by_change(&error, &facts),
+    let mut earlier = peer.earlier_ends().into_iter();
+    let verdict = loop {
+        // Valid to the end of that second (RFC 5280, 4.1.2.5).
+        let next = earlier.next().and_then(|end| end.checked_add(Duration::from_secs(1)));
+        tokio::select! {
+            () = until(next.unwrap_or(end)) => match peer.verify() {
+                Ok(()) if next.is_some() => {} // of a certificate that the chain does not need
+                Ok(()) => break ended_by_time(&facts),
+                Err(error) => break ended_by_change(&error, &facts),
+            },
+            error = peer.distrusted() => break ended_by_change(&error, &facts),
+        }
     };
     ENDED.with_label_values(&[&*connection.receiver, connection.transport.as_str(), verdict.cause]).inc();
     connection.warn(&connection.origin, verdict.cause, format_args!("connection ended: {}", verdict.detail));
     connection.close.notify_one();
-    if verdict.cause == EXPIRED {
+    if verdict.cause == EXPIRED && peer.verify().is_ok() {
         until(facts.not_after).await;
     }
     if let Some(refused) = verdict.refused {
@@ -195,6 +204,9 @@ fn ended_by_time(facts: &Facts) -> Verdict {
 
 fn ended_by_change(error: &rustls::Error, facts: &Facts) -> Verdict {
     let (cause, refused) = match error {
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => return ended_by_time(facts),
         rustls::Error::InvalidCertificate(CertificateError::Revoked) => {
             let message = "the client certificate of this connection is revoked; get a new one";
             ("certificate_revoked", Refused::denied("certificate_revoked", message))
@@ -214,7 +226,7 @@ fn ended_by_change(error: &rustls::Error, facts: &Facts) -> Verdict {
             ("certificate_ca_removed", again("certificate_ca_removed", message))
         }
     };
-    let detail = format!("after a change of client_ca_file or crl_files: {error} ({})", facts.describe());
+    let detail = format!("its certificate is not accepted any more: {error} ({})", facts.describe());
     Verdict { refused: Some(refused), ..Verdict::new(cause, detail) }
 }
 

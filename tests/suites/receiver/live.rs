@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rustls::{
-    ClientConfig,
+    ClientConfig, HandshakeKind,
     version::{TLS12, TLS13},
 };
 use spanwarden::{
@@ -100,21 +100,26 @@ async fn a_connection_ends_with_its_certificate_and_no_session_brings_it_back() 
     let receiver =
         Setup { tls: Some(volume.server_tls(ClientAuth::Required)), ..Setup::new("live-expiry") }.start();
     let own = ca.sign(|params| {
-        params.not_after = at(6).into();
+        params.not_after = at(8).into();
         params.subject_alt_names = vec![uri_name("spiffe://td/ns/shop/sa/cart")];
     });
     let dial_with = |versions| client_with(&[&servers], Some(&own), H2, versions);
     let configs = [dial_with(&[&TLS13]), dial_with(&[&TLS12])];
     let mut clients = Vec::new();
     for config in &configs {
-        let mut client = GrpcClient::over(dial(receiver.grpc, config).await.unwrap()).await;
-        assert_eq!(client.export(&request(1, 1)).await.status, Some(0));
-        clients.push(client);
+        // The second connection resumes the session of the first.
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let stream = dial(receiver.grpc, config).await.unwrap();
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
+            let mut client = GrpcClient::over(stream).await;
+            assert_eq!(client.export(&request(1, 1)).await.status, Some(0));
+            clients.push(client);
+        }
     }
     for client in &clients {
         closed(client).await;
     }
-    receiver.ended("grpc", "certificate_expired", 2).await;
+    receiver.ended("grpc", "certificate_expired", 4).await;
     // The spread may end them a moment before the certificate does.
     for config in &configs {
         soon("expiry", async {
@@ -124,7 +129,7 @@ async fn a_connection_ends_with_its_certificate_and_no_session_brings_it_back() 
         })
         .await;
     }
-    assert_eq!(receiver.sink.spans(), 2, "nothing came over a connection without a certificate");
+    assert_eq!(receiver.sink.spans(), 4, "nothing came over a connection without a certificate");
     receiver.stop(PATIENCE).await;
 }
 
@@ -139,4 +144,27 @@ async fn refused_by_now(receiver: &Running, config: &Arc<ClientConfig>) -> bool 
         let _ = soon("the connection's end", stream.read_to_end(&mut Vec::new())).await;
     }
     count() > before
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_the_authority_between_its_certificate_and_the_ca() {
+    let (ca, servers) = (Ca::new("clients"), Ca::new("servers"));
+    let between = ca.authority("between", 6);
+    let server = servers.server();
+    let files = [("tls.crt", server.cert.as_str()), ("tls.key", &server.key), ("ca.crt", &ca.pem())];
+    let volume = Volume::new("live-between", true, &files);
+    let receiver =
+        Setup { tls: Some(volume.server_tls(ClientAuth::Required)), ..Setup::new("live-between") }.start();
+    let mut own = between.client("cart");
+    own.cert.push_str(&between.pem());
+    let config = client(&servers, Some(&own), H2);
+    let mut client = GrpcClient::over(dial(receiver.grpc, &config).await.unwrap()).await;
+    assert_eq!(client.export(&request(1, 1)).await.status, Some(0));
+    closed(&client).await;
+    receiver.ended("grpc", "certificate_expired", 1).await;
+    if let Ok(mut stream) = dial(receiver.grpc, &config).await {
+        assert!(soon("alert", stream.read_to_end(&mut Vec::new())).await.is_err());
+    }
+    receiver.refused_connection("grpc", "tls_certificate_expired").await;
+    receiver.stop(PATIENCE).await;
 }

@@ -62,6 +62,16 @@ impl Ca {
         Self { issuer }
     }
 
+    /// An authority below this one, for so many seconds.
+    pub(crate) fn authority(&self, name: &str, seconds: i64) -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params.not_before, params.not_after) = (at(-60).into(), at(seconds).into());
+        let key = KeyPair::generate().unwrap();
+        Self { issuer: CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap() }
+    }
+
     pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }

@@ -198,6 +198,20 @@ impl Peer {
     pub fn left(&self) -> Duration {
         self.facts.not_after.duration_since(SystemTime::now()).unwrap_or_default()
     }
+
+    /// When certificates between it and the CA end before it does, soonest first.
+    pub fn earlier_ends(&self) -> Vec<SystemTime> {
+        let others = self.chain.iter().skip(1).filter_map(|certificate| Facts::of(certificate));
+        let mut ends: Vec<SystemTime> =
+            others.map(|facts| facts.not_after).filter(|end| *end < self.facts.not_after).collect();
+        ends.sort_unstable();
+        ends
+    }
+
+    /// Verifies the chain again, as of now.
+    pub fn verify(&self) -> Result<(), rustls::Error> {
+        self.trust.verify(&self.chain)
+    }
 }
 
 impl Trust {
