@@ -184,7 +184,7 @@ pub(super) async fn guard(connection: &Connection, mut peer: Peer) {
     if let Some(refused) = verdict.refused {
         let _ = connection.distrusted.set(refused);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Waits for a time of the clock, which may be set meanwhile.

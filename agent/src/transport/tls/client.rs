@@ -58,7 +58,7 @@ impl Current {
     /// Resolves when there is a newer one; never, where there can't be one any more.
     pub async fn replaced(&mut self) {
         if self.changes.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

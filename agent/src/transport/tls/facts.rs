@@ -50,7 +50,7 @@ impl Facts {
     /// Reads a certificate in DER; `None` where it is none, or holds more names than anybody needs.
     pub fn of(certificate: &[u8]) -> Option<Self> {
         let mut tbs = Reader(Reader(Reader(certificate).expect(tag::SEQUENCE)?).expect(tag::SEQUENCE)?);
-        tbs.optional(tag::CONTEXT_0)?; // version
+        tbs.optional(tag::CONTEXT_0); // version
         tbs.expect(tag::INTEGER)?; // serial number
         tbs.expect(tag::SEQUENCE)?; // signature algorithm
         let issuer = tbs.expect(tag::SEQUENCE)?;
@@ -58,7 +58,7 @@ impl Facts {
         let subject = tbs.expect(tag::SEQUENCE)?;
         let mut facts = Self {
             subject: name(subject)?,
-            common_name: common_name(subject)?,
+            common_name: common_name(subject),
             issuer: name(issuer)?,
             uris: Vec::new(),
             dns_names: Vec::new(),
@@ -81,13 +81,13 @@ impl Facts {
         while !list.0.is_empty() {
             let mut extension = Reader(list.expect(tag::SEQUENCE)?);
             let id = extension.expect(tag::OID)?;
-            extension.optional(tag::BOOLEAN)?; // critical
+            extension.optional(tag::BOOLEAN); // critical
             let value = extension.expect(tag::OCTET_STRING)?;
             match id {
                 SUBJECT_ALT_NAME => self.names(Reader(value).expect(tag::SEQUENCE)?)?,
                 BASIC_CONSTRAINTS => {
                     let mut constraints = Reader(Reader(value).expect(tag::SEQUENCE)?);
-                    self.signs |= constraints.optional(tag::BOOLEAN)?.is_some_and(|ca| ca != [0]);
+                    self.signs |= constraints.optional(tag::BOOLEAN).is_some_and(|ca| ca != [0]);
                 }
                 // Bits 5 and 6 of the first byte: keyCertSign, cRLSign (RFC 5280, 4.2.1.3).
                 KEY_USAGE => {
@@ -126,14 +126,22 @@ impl Facts {
     }
 }
 
-/// `nextUpdate` of a revocation list in DER; the inner `None` where it says none.
-pub(super) fn next_update(list: &[u8]) -> Option<Option<SystemTime>> {
-    let mut tbs = Reader(Reader(Reader(list).expect(tag::SEQUENCE)?).expect(tag::SEQUENCE)?);
-    tbs.optional(tag::INTEGER)?; // version
-    tbs.expect(tag::SEQUENCE)?; // signature algorithm
-    tbs.expect(tag::SEQUENCE)?; // issuer
-    tbs.time()?; // this update
-    Some(if tbs.at_time() { Some(tbs.time()?) } else { None })
+/// Bytes that are no revocation list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoList;
+
+/// `nextUpdate` of a revocation list in DER; `None` where it says none.
+pub(super) fn next_update(list: &[u8]) -> Result<Option<SystemTime>, NoList> {
+    let after_this_update = || {
+        let mut tbs = Reader(Reader(Reader(list).expect(tag::SEQUENCE)?).expect(tag::SEQUENCE)?);
+        tbs.optional(tag::INTEGER); // version
+        tbs.expect(tag::SEQUENCE)?; // signature algorithm
+        tbs.expect(tag::SEQUENCE)?; // issuer
+        tbs.time()?;
+        Some(tbs)
+    };
+    let mut rest = after_this_update().ok_or(NoList)?;
+    if rest.at_time() { rest.time().map(Some).ok_or(NoList) } else { Ok(None) }
 }
 
 /// Text that a sender wrote, for a log or a message: escaped, at most 64 characters of it.
@@ -186,14 +194,14 @@ pub(super) fn name(content: &[u8]) -> Option<String> {
     Some(out)
 }
 
-fn common_name(content: &[u8]) -> Option<Option<String>> {
+fn common_name(content: &[u8]) -> Option<String> {
     let mut found = None;
     attributes(content, |id, value| {
         if id == COMMON_NAME {
             found = Some(String::from_utf8_lossy(value).into_owned());
         }
     })?;
-    Some(found)
+    found
 }
 
 /// Calls `visit` with type and value of each attribute of a distinguished name.

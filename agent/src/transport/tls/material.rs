@@ -65,7 +65,7 @@ impl Expiry {
     pub(super) fn publish(&self) {
         let seconds = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let path = self.path.display().to_string();
-        EXPIRY.with_label_values(&[self.used, &path]).set(seconds.min(i64::MAX as u64) as i64);
+        EXPIRY.with_label_values(&[self.used, &path]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) fn revocation_lists(
         return Err(error("no revocation list in it".to_owned()));
     }
     for list in &lists {
-        let next = facts::next_update(list).ok_or_else(|| error("it is no revocation list".to_owned()))?;
+        let next = facts::next_update(list).map_err(|_| error("it is no revocation list".to_owned()))?;
         if let Some(next) = next
             && let Ok(ago) = SystemTime::now().duration_since(next)
         {

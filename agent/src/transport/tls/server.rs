@@ -111,14 +111,14 @@ impl ServerSource {
             [&tls.cert_file, &tls.key_file].into_iter().chain(trust_files(tls)).cloned().collect();
         let snapshot = Snapshot::read(&files)?;
         let mut stale = Stale::default();
-        let (state, expiries) = build(tls, &alpn, &snapshot, None, &mut stale)?;
+        let (first, expiries) = build(tls, &alpn, &snapshot, None, &mut stale)?;
         stale.warn();
         expiries.iter().for_each(Expiry::publish);
         Ok(Arc::new(Self {
             tls: tls.clone(),
             alpn,
             files,
-            current: watch::Sender::new(Arc::new(state)),
+            current: watch::Sender::new(Arc::new(first)),
             fingerprint: Mutex::new(snapshot.fingerprint()),
             watched: AtomicBool::new(false),
         }))
@@ -237,11 +237,11 @@ impl Reload for ServerSource {
     fn reload(&self, snapshot: &Snapshot) -> Result<(), TlsError> {
         let mut stale = Stale::default();
         let before = Arc::clone(&self.current.borrow());
-        let (state, expiries) = build(&self.tls, &self.alpn, snapshot, before.trust.as_ref(), &mut stale)?;
+        let (next, expiries) = build(&self.tls, &self.alpn, snapshot, before.trust.as_ref(), &mut stale)?;
         stale.refuse()?;
         expiries.iter().for_each(Expiry::publish);
         *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.fingerprint();
-        self.current.send_replace(Arc::new(state));
+        self.current.send_replace(Arc::new(next));
         Ok(())
     }
 }

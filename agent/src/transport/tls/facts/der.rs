@@ -55,10 +55,10 @@ impl<'a> Reader<'a> {
         self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
 
-    /// The content of the next element where it is of this kind; otherwise nothing is read. The outer `None`: it is
-    /// cut short.
-    pub(super) fn optional(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
-        if self.0.first() == Some(&tag) { self.expect(tag).map(Some) } else { Some(None) }
+    /// The content of the next element where it is of this kind and whole; otherwise nothing is read, and what is
+    /// expected after it is not found.
+    pub(super) fn optional(&mut self, tag: u8) -> Option<&'a [u8]> {
+        if self.0.first() == Some(&tag) { self.expect(tag) } else { None }
     }
 
     /// Whether a time comes next.
