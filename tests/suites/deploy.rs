@@ -21,13 +21,14 @@ fn manifests() -> Vec<Value> {
     build(&deploy())
 }
 
-/// The base with the component, as its users name it in a kustomization of their own.
+/// The base with the components, as its users name them in a kustomization of their own.
 fn blocking() -> Vec<Value> {
     let copy = Directory::new().unwrap();
     copy_all(&deploy(), copy.path());
     let file = copy.path().join("kustomization.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let with = text.replace("# components:\n#   - agent", "components:\n  - agent");
+    let with =
+        text.replace("# components:\n#   - agent", "components:\n  - agent").replace("\n#   - ", "\n  - ");
     assert_ne!(with, text, "kustomization.yaml says how to add the component");
     std::fs::write(&file, with).unwrap();
     build(copy.path())
@@ -135,6 +136,40 @@ fn one_agent_a_node_also_while_it_is_rolled() {
     let update =
         &find(&manifests, "DaemonSet", "spanwarden-agent")["spec"]["updateStrategy"]["rollingUpdate"];
     assert_eq!(*update, json!({"maxSurge": 0, "maxUnavailable": 1}));
+}
+
+/// What the agent may ask of the API is what it asks, and comes from where it is.
+#[test]
+fn the_agent_may_see_pods_and_write_events_and_no_more() {
+    let manifests = manifests();
+    let role = find(&manifests, "ClusterRole", "spanwarden-agent");
+    assert_eq!(
+        role["rules"],
+        json!([
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+        ])
+    );
+    let of_kind = |all: &[Value], kind: &str| all.iter().filter(|m| m["kind"] == kind).count();
+    assert_eq!((of_kind(&manifests, "ClusterRole"), of_kind(&manifests, "Role")), (1, 0));
+    let binding = find(&manifests, "ClusterRoleBinding", "spanwarden-agent");
+    assert_eq!(binding["roleRef"]["name"], "spanwarden-agent");
+    let account =
+        json!([{"kind": "ServiceAccount", "name": "spanwarden-agent", "namespace": "spanwarden-system"}]);
+    assert_eq!(binding["subjects"], account);
+    let pod = &find(&manifests, "DaemonSet", "spanwarden-agent")["spec"]["template"]["spec"];
+    assert_eq!(
+        (&pod["automountServiceAccountToken"], &pod["serviceAccountName"]),
+        (&json!(true), &json!("spanwarden-agent"))
+    );
+    let environment = pod["containers"][0]["env"].as_array().unwrap();
+    let node = json!({"name": "K8S_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}});
+    assert!(environment.contains(&node), "{environment:?}");
+    let review = blocking();
+    let review = find(&review, "ClusterRole", "spanwarden-agent-token-review");
+    let rule =
+        json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]);
+    assert_eq!(review["rules"], rule);
 }
 
 #[test]
