@@ -18,12 +18,15 @@ const LONGEST_COMMON_NAME: usize = 128;
 
 /// Whom a certificate names whose chain was verified. `trust_domains`: the SPIFFE trust domains that are believed;
 /// empty for any that the CA signs.
+///
+/// TLS has proven the certificate by then, so a refusal says that it is not allowed (7/403): no token that a challenge
+/// could ask for would help.
 pub fn principal(facts: &Facts, trust_domains: &[String]) -> Result<Principal, Refused> {
     let mut principal = match facts.uris.as_slice() {
         [uri] if is_spiffe(uri) => workload(facts, uri, trust_domains)?,
         [] | [_] => Principal::named(Method::Certificate, plain_name(facts)?),
         several => {
-            return Err(Refused::unauthenticated(
+            return Err(Refused::denied(
                 "certificate_several_uris",
                 format!(
                     "the client certificate has {} URI names; exactly one SPIFFE ID may be in it",
@@ -45,16 +48,16 @@ fn is_spiffe(uri: &str) -> bool {
 fn workload(facts: &Facts, uri: &str, trust_domains: &[String]) -> Result<Principal, Refused> {
     let (domain, path) = parse(uri).map_err(|why| {
         let message = format!("the client certificate's SPIFFE ID `{}` is none: {why}", shown(uri));
-        Refused::unauthenticated("certificate_spiffe_id", message)
+        Refused::denied("certificate_spiffe_id", message)
     })?;
     if facts.signs {
-        return Err(Refused::unauthenticated(
+        return Err(Refused::denied(
             "certificate_signs",
             "the client certificate may sign others; a workload's own must not (basicConstraints, keyUsage)",
         ));
     }
     if !trust_domains.is_empty() && !trust_domains.iter().any(|trusted| trusted == domain) {
-        return Err(Refused::unauthenticated(
+        return Err(Refused::denied(
             "certificate_trust_domain",
             format!(
                 "the client certificate is of the trust domain `{}`, which is not among identity.trust_domains",
@@ -128,7 +131,7 @@ fn plain_name(facts: &Facts) -> Result<String, Refused> {
             && !name.starts_with("system:serviceaccount:")
     };
     facts.common_name.as_ref().filter(subject).cloned().ok_or_else(|| {
-        Refused::unauthenticated(
+        Refused::denied(
             "certificate_unnamed",
             "the client certificate names nobody: it needs a SPIFFE ID, a DNS name (no wildcard) or a common name",
         )

@@ -85,39 +85,39 @@ async fn every_kind_of_client_certificate_over_both_protocols() {
             "two SPIFFE IDs",
             Some(ca.workload(&["spiffe://td/a", "spiffe://td/b"])),
             &both,
-            Request(16, 401, "certificate_several_uris", "2 URI names"),
+            Request(7, 403, "certificate_several_uris", "2 URI names"),
         ),
         (
             "SPIFFE ID with a port",
             Some(ca.workload(&["spiffe://td:8443/ns/shop/sa/cart"])),
             &both,
-            Request(16, 401, "certificate_spiffe_id", "no port"),
+            Request(7, 403, "certificate_spiffe_id", "no port"),
         ),
         (
             "SPIFFE ID with a query",
             Some(ca.workload(&["spiffe://td/ns/shop/sa/cart?admin"])),
             &both,
-            Request(16, 401, "certificate_spiffe_id", "no query"),
+            Request(7, 403, "certificate_spiffe_id", "no query"),
         ),
         (
             "wrong trust domain",
             Some(ca.workload(&["spiffe://td.evil/ns/shop/sa/cart"])),
             &both,
-            Request(16, 401, "certificate_trust_domain", "`td.evil`"),
+            Request(7, 403, "certificate_trust_domain", "`td.evil`"),
         ),
         (
             "a common name like a SPIFFE ID",
             Some(named("spiffe://td/ns/shop/sa/cart")),
             &both,
-            Request(16, 401, "certificate_unnamed", "names nobody"),
+            Request(7, 403, "certificate_unnamed", "names nobody"),
         ),
         (
             "a common name like a service account",
             Some(named("system:serviceaccount:shop:cart")),
             &both,
-            Request(16, 401, "certificate_unnamed", "names nobody"),
+            Request(7, 403, "certificate_unnamed", "names nobody"),
         ),
-        ("nobody's", Some(nobody), &both, Request(16, 401, "certificate_unnamed", "names nobody")),
+        ("nobody's", Some(nobody), &both, Request(7, 403, "certificate_unnamed", "names nobody")),
     ];
     for (what, own, receivers, want) in &rows {
         for is_required in *receivers {
