@@ -12,6 +12,8 @@ mod credentials;
 mod floods;
 #[path = "auth/outgoing.rs"]
 mod outgoing;
+#[path = "auth/pods.rs"]
+mod pods;
 
 use std::{fs, path::PathBuf, sync::Arc};
 

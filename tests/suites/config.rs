@@ -32,11 +32,13 @@ use spanwarden::config::{
 };
 
 /// The configurations of the reference documents that load.
-const GOOD: [&str; 7] = [
+const GOOD: [&str; 9] = [
     "000-step1-scrubbing.yaml",
+    "000-step2-oidc.yaml",
     "000-step6-tail-sampling.yaml",
     "001-receiver-tls.yaml",
     "002-basics.yaml",
+    "002-receiver-auth.yaml",
     "003-agent.yaml",
     "003-gateway.yaml",
     "003-production-policy.yaml",

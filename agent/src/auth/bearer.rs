@@ -236,7 +236,7 @@ impl Bearer {
         if tokens.is_empty() {
             tracing::warn!(authenticator = self.id, "there is no token: nobody is let in");
         }
-        TOKENS.with_label_values(&[self.id.as_str()]).set(tokens.len() as i64);
+        TOKENS.with_label_values(&[self.id.as_str()]).set(i64::try_from(tokens.len()).unwrap_or(i64::MAX));
         let first = lines.first().and_then(|line| self.value(line.token));
         self.known.store(Arc::new(Known { tokens, first }));
     }

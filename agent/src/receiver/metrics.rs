@@ -8,6 +8,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::Transport;
 use crate::{
+    auth::Method,
     origin::Evidence,
     telemetry::{
         Cause,
@@ -53,6 +54,13 @@ static CONNECTIONS: LazyLock<Counters> = LazyLock::new(|| {
         &["receiver", "transport", "evidence"],
     )
 });
+static ADMITTED: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_receiver_admitted_requests",
+        "Requests whose sender was let in, by how it was proven: mtls, oidc, bearer, or none.",
+        &["receiver", "transport", "auth"],
+    )
+});
 static SLOWED: LazyLock<Counters> = LazyLock::new(|| {
     counter(
         "spanwarden_receiver_slowed_connections",
@@ -75,6 +83,11 @@ static UNKNOWN_JSON_FIELDS: LazyLock<Counters> = LazyLock::new(|| {
     )
 });
 
+/// The value of the label `auth`.
+fn name(method: Option<Method>) -> &'static str {
+    method.map_or("none", Method::as_str)
+}
+
 /// The metrics of one receiver's one protocol; the hot ones are looked up once.
 #[derive(Debug)]
 pub(super) struct Meters {
@@ -84,6 +97,8 @@ pub(super) struct Meters {
     pub(super) refused: IntCounter,
     pub(super) success: IntCounter,
     pub(super) open: IntGauge,
+    /// By [`Method`], anonymous last.
+    admitted: [IntCounter; 4],
 }
 
 impl Meters {
@@ -96,7 +111,20 @@ impl Meters {
             refused: REFUSED.with_label_values(&labels),
             success: REQUESTS.with_label_values(&[labels[0], labels[1], "success"]),
             open: OPEN.with_label_values(&labels),
+            admitted: [Some(Method::Certificate), Some(Method::Oidc), Some(Method::BearerToken), None]
+                .map(|method| ADMITTED.with_label_values(&[labels[0], labels[1], name(method)])),
         }
+    }
+
+    /// A request whose sender was let in.
+    pub(super) fn admitted(&self, method: Option<Method>) {
+        let index = match method {
+            Some(Method::Certificate) => 0,
+            Some(Method::Oidc) => 1,
+            Some(Method::BearerToken) => 2,
+            None => 3,
+        };
+        self.admitted[index].inc();
     }
 
     /// A request that was not accepted. `failure`: what comes after us refused it for good.

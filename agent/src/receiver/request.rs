@@ -55,7 +55,13 @@ pub(super) async fn admit(connection: &Connection, headers: &HeaderMap) -> Resul
         return Err(refusals::disbelieved(connection, refused.clone()));
     }
     let admitted = connection.gate.admit(connection.seat(), headers).await;
-    admitted.map_err(|refused| refusals::disbelieved(connection, refused))
+    match admitted {
+        Ok(identity) => {
+            connection.meters.admitted(identity.principal.as_ref().map(|principal| principal.method));
+            Ok(identity)
+        }
+        Err(refused) => Err(refusals::disbelieved(connection, refused)),
+    }
 }
 
 /// Refuses while the pipeline does not accept. The connection is closed as well: its origin was asked for while

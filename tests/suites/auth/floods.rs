@@ -12,12 +12,18 @@ use std::{
 
 use http::Request;
 use http_body_util::Full;
-use spanwarden::receiver::Limits;
+use spanwarden::{
+    config::tls::{ClientTls, ServerTls},
+    receiver::Limits,
+    transport::tls::{H2, client_config, server_name},
+};
+use spanwarden_tests::certificates;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsConnector;
 
 use super::{Tokens, harness::*};
 
@@ -239,4 +245,46 @@ async fn refused_credentials() {
     flood(&receiver, guess).await;
     assert!(receiver.refused("grpc", "sender_refusals") > 0, "no look at any more of them");
     stop(receiver).await;
+}
+
+/// Who has as many handshakes under way as it may waits for them; nobody else does.
+#[tokio::test]
+async fn handshakes_that_do_not_end() {
+    let files = certificates::authority(&[]).unwrap();
+    let file = |name: &str| files.path().join(name);
+    let tls = ServerTls { cert_file: file("tls.crt"), key_file: file("tls.key"), ..ServerTls::default() };
+    let limits = Limits { handshakes: 4, handshake: PATIENCE, ..Limits::default() };
+    let receiver = Setup { tls: Some(tls), limits, ..Setup::new("flood-handshakes") }.start();
+    let client = ClientTls { ca_file: Some(file("ca.crt")), ..ClientTls::default() };
+    let (to, connector) = (receiver.grpc, TlsConnector::from(client_config(&client, &[H2]).unwrap()));
+    let name = server_name(&client, "127.0.0.1").unwrap();
+    let connect = move |from: [u8; 4]| {
+        let (connector, name) = (connector.clone(), name.clone());
+        async move { connector.connect(name, connect_from(from, to).await.unwrap()).await.unwrap() }
+    };
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        // The beginning of a ClientHello of 512 bytes.
+        stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await.unwrap();
+        stalled.push(stream);
+    }
+    let own = soon("the sender's own handshake waits", async {
+        loop {
+            let mut own = tokio::spawn(connect([127, 0, 0, 1]));
+            if tokio::time::timeout(Duration::from_secs(2), &mut own).await.is_err() {
+                break own;
+            }
+        }
+    })
+    .await;
+    for _ in 0..10 {
+        let stream = soon("another's handshake", connect(OTHER)).await;
+        assert_eq!(GrpcClient::over(stream).await.export(&request(1, 9)).await.status, Some(0));
+    }
+    assert!(!own.is_finished());
+    drop(stalled);
+    let stream = soon("its turn comes", own).await.unwrap();
+    assert_eq!(GrpcClient::over(stream).await.export(&request(1, 9)).await.status, Some(0));
+    receiver.stop(PATIENCE).await;
 }

@@ -33,10 +33,12 @@ pub(crate) fn post(target: SocketAddr, file: &str) -> Result<()> {
     let body = std::fs::read(file).with_context(|| file.to_owned())?;
     let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    let authorization = std::env::var("POD_CLIENT_AUTHORIZATION")
+        .map_or_else(|_| String::new(), |value| format!("Authorization: {value}\r\n"));
     write!(
         stream,
         "POST /v1/traces HTTP/1.1\r\nHost: {target}\r\nContent-Type: application/x-protobuf\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
+         {authorization}Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     )?;
     stream.write_all(&body)?;

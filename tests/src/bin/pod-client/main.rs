@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The first three say on each connection who they are, so that the receiving side can compare that with what the
-//! kernel says. With `POD_CLIENT_UID` in the environment it becomes that user first.
+//! kernel says. With `POD_CLIENT_UID` in the environment it becomes that user first; `post` sends what
+//! `POD_CLIENT_AUTHORIZATION` says as that header.
 
 use std::{env, io::Read as _, time::Duration};
 
