@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod interop;
 mod kernels;
 mod setup;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Ebpf(ebpf::Ebpf),
     /// Boots other kernels and runs there what the kernel has a say in (root)
     Kernels(kernels::Kernels),
+    /// Checks against real programs that take minutes to build; not part of `test`
+    Interop(interop::Interop),
     /// Measures CPU per span against a load generator and a sink of the project's own; `kernel`: the kernel programs
     Bench(bench::Bench),
 }
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(test) => test.run(),
         Command::Ebpf(ebpf) => ebpf.run(),
         Command::Kernels(kernels) => kernels.run(),
+        Command::Interop(interop) => interop.run(),
         Command::Bench(bench) => bench.run(),
     }
 }
