@@ -9,6 +9,7 @@ mod run {
     pub(crate) mod evidence;
     pub(crate) mod gateways;
     pub(crate) mod health;
+    pub(crate) mod late;
     pub(crate) mod links;
     pub(crate) mod metrics;
     pub(crate) mod pods;
