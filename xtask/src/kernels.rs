@@ -45,6 +45,10 @@ const LIMIT: Duration = Duration::from_mins(15);
 const CONNECTIONS: &str = "SPANWARDEN_TEST_CONNECTIONS";
 /// What an emulated processor makes of them in the time.
 const IN_A_GUEST: u64 = 2_400;
+/// How much longer tests wait in a guest; see `tests/src/patience.rs`.
+const PATIENCE: &str = "SPANWARDEN_TEST_PATIENCE";
+/// An emulated processor takes ten to twenty times as long; the shortest times in tests have room for the rest.
+const FOR_A_GUEST: u64 = 4;
 /// This machine's own kernel, as an argument of `--kernel`.
 const HOST: &str = "host";
 
@@ -119,6 +123,7 @@ pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
     let built = suites::build(object, &suites)?;
     let mut plan = suites::plan(&suites, &built, &arguments.filter, arguments.short)?;
     plan["environment"][CONNECTIONS] = arguments.connections.to_string().into();
+    plan["environment"][PATIENCE] = FOR_A_GUEST.to_string().into();
     let object = object.map_or_else(|| root().join("agent-ebpf/object/spanwarden.bpf.o"), Path::to_owned);
     let contents = contents(&built, &folder, object.clone())?;
     let mut rows = at_the_same_time(&kernels, |kernel| {

@@ -26,6 +26,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
+use spanwarden_tests::patience::patience;
 use spanwarden_tests::payload;
 
 #[path = "kernel-client/raw.rs"]
@@ -74,10 +75,10 @@ fn bytes(name: &str) -> Result<Vec<u8>> {
 
 /// The connection, or what to say of the refusal.
 fn connect(target: SocketAddr) -> Result<Result<TcpStream, String>> {
-    match TcpStream::connect_timeout(&target, PATIENCE) {
+    match TcpStream::connect_timeout(&target, patience(PATIENCE)) {
         Ok(stream) => {
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience(PATIENCE)))?;
             Ok(Ok(stream))
         }
         Err(error) => Ok(Err(format!("refused {}", error.raw_os_error().context("an error number")?))),
@@ -115,7 +116,7 @@ fn probe(target: SocketAddr, payload: &[u8], wait: Duration) -> Result<String> {
 /// Resets, so that no port of a long flood stays in `TIME_WAIT`.
 fn flood(target: SocketAddr, payload: &[u8], count: u64) -> Result<String> {
     for number in 0..count {
-        let mut stream = TcpStream::connect_timeout(&target, PATIENCE)
+        let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))
             .with_context(|| format!("connection {number} of {count}"))?;
         stream.set_nodelay(true)?;
         stream.write_all(payload).with_context(|| format!("connection {number} of {count}"))?;
@@ -128,7 +129,7 @@ fn flood(target: SocketAddr, payload: &[u8], count: u64) -> Result<String> {
 fn churn(port: u16, payload: &[u8], count: u32) -> Result<String> {
     for number in 1..=count {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number);
-        let mut stream = TcpStream::connect_timeout(&(address, port).into(), PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&(address, port).into(), patience(PATIENCE))?;
         stream.write_all(payload)?;
         reset_at_close(&stream)?;
     }
@@ -149,7 +150,7 @@ fn serve(address: SocketAddr, each: impl Fn(TcpStream)) -> Result<()> {
     loop {
         // A connection that was reset while it waited is none.
         let Ok((stream, _)) = listener.accept() else { continue };
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience(PATIENCE)))?;
         each(stream);
     }
 }

@@ -31,6 +31,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+use spanwarden_tests::patience::patience;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// In the body of every export.
@@ -66,7 +67,7 @@ fn export(protocol: &str, target: SocketAddr, count: u32, wait: Duration) -> Res
         if number > 0 {
             thread::sleep(wait);
         }
-        let mut stream = match TcpStream::connect_timeout(&target, PATIENCE) {
+        let mut stream = match TcpStream::connect_timeout(&target, patience(PATIENCE)) {
             Ok(stream) => stream,
             Err(error) => {
                 println!("{number} connect {}", name(&error));
@@ -87,7 +88,7 @@ fn export(protocol: &str, target: SocketAddr, count: u32, wait: Duration) -> Res
 
 fn prepare(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     Ok(())
 }
 
@@ -171,7 +172,7 @@ fn tls(target: SocketAddr, certificates: &Path) -> Result<()> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = match TcpStream::connect_timeout(&target, PATIENCE) {
+    let stream = match TcpStream::connect_timeout(&target, patience(PATIENCE)) {
         Ok(stream) => stream,
         Err(error) => {
             println!("0 connect {}", name(&error));
@@ -189,7 +190,7 @@ fn tls(target: SocketAddr, certificates: &Path) -> Result<()> {
 
 /// The parent has the socket too, and hears of its end.
 fn forked(target: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     prepare(&stream)?;
     // SAFETY: this process has one thread, so the child may do all that its parent may (fork(2)).
     match unsafe { nix::unistd::fork() }? {
@@ -213,7 +214,7 @@ fn forked(target: SocketAddr) -> Result<()> {
 }
 
 fn older(target: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     prepare(&stream)?;
     println!("connected");
     io::stdin().read_line(&mut String::new())?;
@@ -225,7 +226,7 @@ fn older(target: SocketAddr) -> Result<()> {
 }
 
 fn hold(target: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     prepare(&stream)?;
     match over_http1(&mut stream) {
         Ok(()) => println!("accepted"),

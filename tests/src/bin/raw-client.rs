@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::sys::prctl::set_name;
 use socket2::{Domain, Protocol, Socket, Type};
+use spanwarden_tests::patience::patience;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,9 +43,9 @@ fn bytes(hex: &str) -> Result<Vec<u8>> {
 }
 
 fn send(target: SocketAddr, payload: &[u8]) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     println!("pid {} local {}", std::process::id(), stream.local_addr()?);
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     stream.write_all(payload)?;
     stream.shutdown(std::net::Shutdown::Write)?;
     // The other side closes when it has read all.
@@ -57,7 +58,7 @@ fn flood(target: SocketAddr, payload: &[u8], count: u32) -> Result<()> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         // A reset leaves no TIME_WAIT, or the ports would be used up.
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.connect_timeout(&target.into(), PATIENCE)?;
+        socket.connect_timeout(&target.into(), patience(PATIENCE))?;
         (&socket).write_all(payload)?;
     }
     println!("flooded {count}");

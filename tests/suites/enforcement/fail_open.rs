@@ -10,6 +10,7 @@ use nix::{
 use spanwarden_tests::node::Pod;
 
 use super::scene::{Export, PATIENCE, Scene, once};
+use spanwarden_tests::patience::deadline;
 
 fn scene() -> Result<(Scene, Pod)> {
     let plaintext = "{mode: block, deny_for: 0s, kill_switch: KILL_SWITCH}";
@@ -96,7 +97,7 @@ fn an_agent_that_ends_takes_the_helper_along() -> Result<()> {
 }
 
 fn wait_for_end(helper: Pid) -> Result<()> {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = deadline(PATIENCE);
     while fs::read_to_string(format!("/proc/{helper}/comm"))
         .is_ok_and(|comm| comm.trim_end() == "sock-destroyer")
     {

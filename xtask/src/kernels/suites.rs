@@ -144,7 +144,8 @@ impl Built {
 /// Programs of the workspace that no suite starts.
 const NOT_NEEDED: [&str; 3] = ["bench", "demo", "xtask"];
 
-/// Builds the suites and the programs; `object` is embedded instead of the committed one.
+/// Builds the suites and the programs; `object` is embedded instead of the committed one. Of the whole workspace, with
+/// the features that this gives the dependencies, so that what `cargo xtask test` has built is not built again.
 pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
     let mut suites = Vec::new();
     let mut programs = Vec::new();
@@ -162,13 +163,12 @@ pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
     };
     println!("==> the suites and the programs they start");
     let mut messages = if wanted.is_empty() {
-        run(&["build", "--package", "spanwarden-tests", "--bin", GUEST])?
+        run(&["build", "--workspace", "--bin", GUEST])?
     } else {
-        let packages = ["--package", "spanwarden", "--package", "spanwarden-tests"];
-        run(&[&["build", "--bins"][..], &packages].concat())?
+        run(&["build", "--workspace", "--bins"])?
     };
     if !tests.is_empty() {
-        messages.extend(run(&[&["test", "--no-run", "--package", "spanwarden-tests"][..], &tests].concat())?);
+        messages.extend(run(&[&["test", "--no-run", "--workspace"][..], &tests].concat())?);
     }
     for message in &messages {
         let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())

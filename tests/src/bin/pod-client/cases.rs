@@ -29,6 +29,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::tls;
+use spanwarden_tests::patience::patience;
 
 /// Longest that one step may take: less than the silent server is silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -51,10 +52,10 @@ async fn run_case(directory: &Path, case: &Value) -> Result<()> {
     for step in case["steps"].as_array().context("steps")? {
         let step = step.as_str().context("a step")?;
         if step == "pause" {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(patience(PAUSE)).await;
             continue;
         }
-        let done = timeout(PATIENCE, run_step(directory, step, grpc, target)).await;
+        let done = timeout(patience(PATIENCE), run_step(directory, step, grpc, target)).await;
         match done.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time"))) {
             Ok(()) => println!("{name} {step} ok"),
             Err(error) => println!("{name} {step} failed: {error:#}"),

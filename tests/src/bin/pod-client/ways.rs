@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{PATIENCE, sink::hex};
+use spanwarden_tests::patience::patience;
 
 mod calls;
 mod extensions;
@@ -74,9 +75,11 @@ fn connect(way: &str, target: SocketAddr) -> Result<TcpStream> {
     for header in extensions::of(way) {
         header.set(&socket, target)?;
     }
-    socket.connect_timeout(&target.into(), PATIENCE).with_context(|| format!("connecting to {target}"))?;
+    socket
+        .connect_timeout(&target.into(), patience(PATIENCE))
+        .with_context(|| format!("connecting to {target}"))?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     Ok(stream)
 }
 

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{await_head, files, introduce, options::set_option};
 use crate::{PATIENCE, sink::hex};
+use spanwarden_tests::patience::patience;
 
 /// `SOL_TLS` of `include/linux/socket.h` and `TLS_TX` of `include/uapi/linux/tls.h`.
 const SOL_TLS: libc::c_int = 282;
@@ -19,8 +20,8 @@ const TLS_TX: libc::c_int = 1;
 /// without a handshake, so that no `ClientHello` tells beforehand what comes. Says `ktls sent`, or `ktls unavailable`
 /// and sends nothing.
 pub(super) fn send(target: SocketAddr, turns: &[Vec<u8>], by_sendfile: bool) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     stream.set_nodelay(true)?;
     if let Err(error) = set_option(&stream, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls") {
         ensure!(

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::PATIENCE;
+use spanwarden_tests::patience::patience;
 
 /// `tcpi_options`: data in the SYN was sent and acknowledged (`include/uapi/linux/tcp.h`).
 const TCPI_OPT_SYN_DATA: u8 = 32;
@@ -25,7 +26,7 @@ pub(super) fn fastopen(target: SocketAddr, bytes: &[u8], in_syn: bool) -> Result
         .send_to_with_flags(bytes, &target.into(), libc::MSG_FASTOPEN)
         .with_context(|| format!("sendto {target} with MSG_FASTOPEN"))?;
     let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     stream.write_all(&bytes[taken..])?;
     let got = tcp_options(&stream)? & TCPI_OPT_SYN_DATA != 0;
     ensure!(got == in_syn, "data in the SYN: {got}, and it should be {in_syn}");
