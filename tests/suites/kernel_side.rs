@@ -4,6 +4,7 @@
 mod server;
 
 mod kernel_side {
+    pub(crate) mod crowd;
     pub(crate) mod deny;
     pub(crate) mod flood;
     pub(crate) mod memory;

@@ -8,7 +8,10 @@
 //! kernel-client churn PORT COUNT             a `ClientHello` and a reset, to so many loopback addresses: `churned COUNT`
 //! kernel-client again FIRST PAYLOAD SECOND PAYLOAD   two connections of one socket, one after the other: `sent`
 //! kernel-client claim SOURCE TARGET POD ID   one connection, reset when standard input ends: `held`
-//! kernel-client heir  fork|pidfd CGROUP TARGET POD ID   connects; a process in CGROUP says who it is: `said`
+//! kernel-client heir  fork|pidfd CGROUP TARGET WORDS...   connects; a process in CGROUP speaks: `said`
+//! kernel-client give  connected|unconnected PATH TARGET WORDS...   gives a socket and the words away at PATH: `given`
+//! kernel-client take  PATH [TARGET]          takes a socket at PATH, connects it, says the words: `said`
+//! kernel-client crowd SOURCE TARGET COUNT    so many connections from SOURCE's port on, held until standard input ends: `held COUNT`
 //! kernel-client as-pid PID                   a process with this id until standard input ends
 //! kernel-client raw   LOCAL TARGET LINE      a handshake and LINE by raw packets: `shaken`
 //! kernel-client relay LOCAL:PORT TARGET LINE the same with the numbers of a handshake that comes to PORT: `relayed`
@@ -16,6 +19,8 @@
 //! kernel-client hole  ADDRESS                accepts and closes
 //! kernel-client echo  ADDRESS                accepts, answers the first bytes with one line, reads to the end
 //! ```
+//!
+//! WORDS are `line POD ID`, which says who has opened the connection, or `payload NAME`.
 
 use std::{
     env,
@@ -25,14 +30,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use spanwarden_tests::patience::patience;
 use spanwarden_tests::payload;
 
+#[path = "kernel-client/hand.rs"]
+mod hand;
 #[path = "kernel-client/raw.rs"]
 mod raw;
 #[path = "kernel-client/tricks.rs"]
 mod tricks;
+
+use tricks::Words;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Peers of a flood must not be what limits it.
@@ -56,7 +66,16 @@ fn main() -> Result<()> {
             tricks::again(first.parse()?, &bytes(one)?, second.parse()?, &bytes(two)?)?
         }
         ["claim", source, target, pod, id] => tricks::claim(source.parse()?, target.parse()?, pod, id)?,
-        ["heir", how, cgroup, target, pod, id] => tricks::heir(how, cgroup, target.parse()?, pod, id)?,
+        ["heir", how, cgroup, target, words @ ..] => {
+            tricks::heir(how, cgroup, target.parse()?, &Words::parse(words)?)?
+        }
+        ["give", state @ ("connected" | "unconnected"), path, target, words @ ..] => {
+            hand::give(path, *state == "connected", target.parse()?, &Words::parse(words)?)?
+        }
+        ["take", path, target @ ..] => {
+            hand::take(path, target.first().map(|target| target.parse()).transpose()?)?
+        }
+        ["crowd", source, target, count] => crowd(source.parse()?, target.parse()?, count.parse()?)?,
         ["as-pid", pid] => return tricks::as_pid(pid.parse()?),
         ["raw", local, target, line] => raw::shake(local.parse()?, target.parse()?, line)?,
         ["relay", local, target, line] => raw::relay(local.parse()?, target.parse()?, line)?,
@@ -134,6 +153,25 @@ fn churn(port: u16, payload: &[u8], count: u32) -> Result<String> {
         reset_at_close(&stream)?;
     }
     Ok(format!("churned {count}"))
+}
+
+/// Says `open` when they are all there. A port for each is chosen here: the kernel would look for a free one longer and
+/// longer.
+fn crowd(source: SocketAddr, target: SocketAddr, count: u16) -> Result<String> {
+    let files = u64::from(count) + 64;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, files, most.max(files)).context("as many files as connections")?;
+    let mut held = Vec::new();
+    for number in 0..count {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&SocketAddr::new(source.ip(), source.port() + number).into())?;
+        socket.connect_timeout(&target.into(), PATIENCE).with_context(|| format!("connection {number}"))?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        held.push(socket);
+    }
+    println!("open");
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(format!("held {count}"))
 }
 
 fn reset_at_close(stream: &TcpStream) -> Result<()> {
