@@ -165,7 +165,9 @@ fn crowd(source: SocketAddr, target: SocketAddr, count: u16) -> Result<String> {
     for number in 0..count {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::new(source.ip(), source.port() + number).into())?;
-        socket.connect_timeout(&target.into(), PATIENCE).with_context(|| format!("connection {number}"))?;
+        socket
+            .connect_timeout(&target.into(), patience(PATIENCE))
+            .with_context(|| format!("connection {number}"))?;
         socket.set_linger(Some(Duration::ZERO))?;
         held.push(socket);
     }

@@ -92,10 +92,10 @@ fn passed(state: &str, (giver, taker): (&Pod, &Pod), target: &str, words: &[&str
     let late = if state == "connected" { &[][..] } else { &[target] };
     let mut take = taker.spawn(programs::CLIENT, &[&["take", &path], late].concat())?;
     take.wait_for_line("ready ", PATIENCE)?;
-    let given = client(giver.place(), &[&["give", state, &path, target], words].concat())?;
+    let said = client(giver.place(), &[&["give", state, &path, target], words].concat())?;
     take.wait_for_line("outcome said", PATIENCE)?;
-    ensure!(given.outcome == "given", "{}", given.outcome);
-    Ok((take.id(), given.pid))
+    ensure!(said.outcome == "given", "{}", said.outcome);
+    Ok((take.id(), said.pid))
 }
 
 /// Whoever writes: the evidence is of who has opened the connection. That is documented; a process can always let

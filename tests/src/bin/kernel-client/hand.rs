@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockRef, Socket, Type};
+use spanwarden_tests::patience::patience;
 
 use super::{PATIENCE, tricks::Words};
 
@@ -30,7 +31,7 @@ pub(crate) fn give(path: &str, connected: bool, target: SocketAddr, words: &Word
     }
     let words = words.spelled(std::process::id(), local)?;
     let mut neighbour = UnixStream::connect(path).with_context(|| path.to_owned())?;
-    neighbour.set_read_timeout(Some(PATIENCE))?;
+    neighbour.set_read_timeout(Some(patience(PATIENCE)))?;
     let control = control(socket.as_raw_fd());
     let buffers = [std::io::IoSlice::new(&words)];
     let message = MsgHdr::new().with_buffers(&buffers).with_control(&control);
@@ -47,7 +48,7 @@ pub(crate) fn take(path: &str, target: Option<SocketAddr>) -> Result<String> {
     let listener = UnixListener::bind(path).with_context(|| path.to_owned())?;
     println!("ready {path}");
     let (neighbour, _) = listener.accept()?;
-    neighbour.set_read_timeout(Some(PATIENCE))?;
+    neighbour.set_read_timeout(Some(patience(PATIENCE)))?;
     let mut words = [MaybeUninit::<u8>::uninit(); WORDS];
     let mut control = [MaybeUninit::<u8>::uninit(); CONTROL];
     let mut buffers = [MaybeUninitSlice::new(&mut words)];
