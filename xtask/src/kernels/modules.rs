@@ -12,7 +12,7 @@ use object::{Object as _, ObjectSection as _};
 
 /// What pods, Services, connection look-up and kTLS need. One that a kernel has built in, or not at all, is left
 /// out: then the test that needs it says so.
-const WANTED: [&str; 22] = [
+const WANTED: [&str; 23] = [
     "veth",
     "dummy",
     "nf_tables",
@@ -35,6 +35,7 @@ const WANTED: [&str; 22] = [
     "ghash_generic",
     "ctr",
     "aesni_intel",
+    "virtio_pci",
     "virtio_console",
 ];
 

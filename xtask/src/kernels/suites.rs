@@ -23,9 +23,9 @@ pub(super) struct Suite {
 }
 
 /// The program that runs in the guest.
-const GUEST: &str = "kernel-guest";
-/// Seconds that one test may take, on an emulated processor.
-const SECONDS: u64 = 240;
+pub(super) const GUEST: &str = "kernel-guest";
+/// Seconds that one test may take, on an emulated processor and a machine that has other work too.
+const SECONDS: u64 = 600;
 
 pub(super) const SUITES: [Suite; 8] = [
     Suite {
@@ -121,6 +121,7 @@ pub(super) const CAPABILITIES: [Capability; 21] = [
 ];
 
 /// What cargo has built.
+#[derive(Default)]
 pub(super) struct Built {
     /// The suites' binaries, in the order of [`SUITES`].
     suites: Vec<PathBuf>,
@@ -151,15 +152,11 @@ pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
     let mut programs = Vec::new();
     let tests: Vec<&str> = wanted.iter().flat_map(|suite| ["--test", suite.name]).collect();
     let run = |arguments: &[&str]| -> Result<Vec<Value>> {
-        let mut command = cargo();
-        command.args(arguments).args(["--locked", "--message-format=json-render-diagnostics"]);
+        let mut command = cargo_json(arguments);
         if let Some(object) = object.filter(|_| !wanted.is_empty()) {
             command.env("SPANWARDEN_EBPF_OBJECT", object);
         }
-        let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-        ensure!(output.status.success(), "cargo {}: {}", arguments.join(" "), output.status);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().map(|line| serde_json::from_str(line).context("cargo's messages")).collect()
+        messages(&mut command)
     };
     println!("==> the suites and the programs they start");
     let mut messages = if wanted.is_empty() {
@@ -192,6 +189,21 @@ pub(super) fn build(object: Option<&Path>, wanted: &[&Suite]) -> Result<Built> {
     let suites = wanted.iter().map(binary).collect::<Result<_>>()?;
     println!("    below {}", target().display());
     Ok(Built { suites, programs })
+}
+
+/// A cargo that says what it has built.
+pub(super) fn cargo_json(arguments: &[&str]) -> Command {
+    let mut command = cargo();
+    command.args(arguments).args(["--locked", "--message-format=json-render-diagnostics"]);
+    command
+}
+
+/// Runs it.
+pub(super) fn messages(command: &mut Command) -> Result<Vec<Value>> {
+    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "{command:?}: {}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().map(|line| serde_json::from_str(line).context("cargo's messages")).collect()
 }
 
 /// What `kernel-guest` is to run: every test of the suites whose name contains `filter`; or only those that stand for
