@@ -3,6 +3,7 @@
 mod attempts;
 mod connect;
 mod egress;
+mod endings;
 mod established;
 mod ingress;
 mod maps;

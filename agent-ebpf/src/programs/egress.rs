@@ -5,6 +5,7 @@
 //! one.
 
 use super::{
+    endings::spanwarden_end,
     is_server,
     maps::count,
     packet::{Packet, load_up_to},
@@ -55,8 +56,11 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
     // SAFETY: as above, here and below.
     let state = unsafe { (*flow).state };
     if state == FLOW_BLOCKED {
-        let drop = packet.len > 0 && report::blocked() == Action::Drop;
-        return if drop { DROP } else { PASS };
+        if packet.len > 0 && report::blocked() == Action::Drop {
+            spanwarden_end(skb);
+            return DROP;
+        }
+        return PASS;
     }
     if state == FLOW_OPENING {
         // TCP Fast Open: the SYN itself carries payload.
@@ -245,6 +249,7 @@ fn found(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut Socket, packet: &P
         flags,
     };
     if report::verdict(skb, sk, packet, socket, &evidence) == Action::Drop {
+        spanwarden_end(skb);
         return DROP;
     }
     if !unsafe { (*flow).classifier.go_on() } {

@@ -8,12 +8,12 @@ use super::{
     is_server,
     maps::{self, count, raw},
     packet::Address,
-    place, socket_of, socket_or_new,
+    place, socket_of, socket_or_new, tls,
 };
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_FIN_WAIT1, bpf_sock_ops,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, BPF_TCP_FIN_WAIT1, bpf_sock_ops,
     },
     helpers::generated::{
         bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_sock_ops_cb_flags_set,
@@ -152,6 +152,9 @@ fn changed(ops: *mut bpf_sock_ops, sk: *mut c_void) {
         return;
     }
     let Some(socket) = socket_of(sk) else { return };
+    if new == BPF_TCP_CLOSE {
+        tls::gone(socket);
+    }
     // SAFETY: the storage value of this socket; the key is in its memory.
     unsafe {
         let key = &raw mut (*socket).origin.join;

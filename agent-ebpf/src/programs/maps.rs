@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use core::{arch::asm, ffi::c_void, ptr};
 use spanwarden_ebpf::abi::{
-    self, AttemptKey, BucketKey, DenyKey, Finding, JoinKey, OriginRecord, Policy, Pulse, Settings, Socket,
-    TlsAttempt, counter,
+    self, AttemptKey, BucketKey, DenyKey, Ending, Finding, JoinKey, OriginRecord, Policy, Pulse, Settings,
+    Socket, TlsAttempt, TlsHello, counter,
 };
 
 /// Origins and flows: of client sockets from `connect` on, of accepted sockets from `PASSIVE_ESTABLISHED` on.
@@ -47,6 +47,10 @@ pub(super) static DENIED: LruHashMap<DenyKey, u64, { abi::DENIALS }> = LruHashMa
 #[btf_map]
 pub(super) static ATTEMPTS: LruHashMap<AttemptKey, TlsAttempt, { abi::ATTEMPTS }> = LruHashMap::new();
 
+/// TLS connections that wait for the server's first answer.
+#[btf_map]
+pub(super) static HELLOS: LruHashMap<AttemptKey, TlsHello, { abi::HELLOS }> = LruHashMap::new();
+
 /// Token buckets: the theoretical arrival time of the next token's use, nanoseconds since boot.
 #[btf_map]
 pub(super) static BUCKETS: LruHashMap<BucketKey, u64, { abi::BUCKETS }> = LruHashMap::new();
@@ -54,6 +58,10 @@ pub(super) static BUCKETS: LruHashMap<BucketKey, u64, { abi::BUCKETS }> = LruHas
 /// Plaintext findings.
 #[btf_map]
 pub(super) static FINDINGS: RingBuf<Finding, { abi::FINDINGS_BYTES }> = RingBuf::new();
+
+/// Blocked connections that user space is to end.
+#[btf_map]
+pub(super) static ENDINGS: RingBuf<Ending, { abi::ENDINGS_BYTES }> = RingBuf::new();
 
 /// Indexed by [`counter`].
 #[btf_map]

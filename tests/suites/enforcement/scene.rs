@@ -183,13 +183,18 @@ impl Drop for Scene {
 
 fn config(node: &Node, plaintext: &str, collector: Ipv4Addr) -> String {
     let plaintext = plaintext.replace("KILL_SWITCH", &kill_switch(node).display().to_string());
+    let findings = if plaintext.contains("findings:") {
+        ""
+    } else {
+        "findings: {file: findings.jsonl, per_second: 1000, burst: 1000}"
+    };
     format!(
         "extensions:
   origin:
     cgroup: {}
     plaintext: {plaintext}
     pods: {{file: pods.json}}
-    findings: {{file: findings.jsonl, per_second: 1000, burst: 1000}}
+    {findings}
   health_check: {{endpoint: '{HEALTH}'}}
 receivers:
   otlp: {{protocols: {{http: {{endpoint: '0.0.0.0:4318'}}}}}}
