@@ -122,9 +122,9 @@ fn configuration(folder: &Path, architecture: &str) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     format!(
         r#"Dir::Etc::sourcelist "{}";
-Dir::Etc::sourceparts "-";
-Dir::Etc::preferences "-";
-Dir::Etc::preferencesparts "-";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
 Dir::State::lists "{}";
 Dir::State::status "{}";
 Dir::State::extended_states "{}";
