@@ -26,6 +26,7 @@ impl Test {
         setup::programs()?;
         let python = setup::python()?;
         let go_client = setup::go_client()?;
+        let node_package = setup::node()?;
         if !self.no_kernels {
             kernels::fetch()?;
         }
@@ -35,6 +36,7 @@ impl Test {
             let mut command = cargo();
             command.args(arguments).env("PATH", &path);
             command.env("SPANWARDEN_PYTHON", &python).env("SPANWARDEN_GO_CLIENT", &go_client);
+            command.env("SPANWARDEN_NODE_PACKAGE", &node_package);
             if let Some(object) = &object {
                 command.env("SPANWARDEN_EBPF_OBJECT", object);
             }

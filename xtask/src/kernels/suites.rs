@@ -43,8 +43,14 @@ pub(super) const SUITES: [Suite; 8] = [
     },
     Suite {
         name: "sending",
-        // Programs in Go and Python, and OpenSSL's.
-        leave_out: &["nothing_of_go", "nothing_of_python", "nothing_of_openssl", "a_proxy_between"],
+        // Programs in Go, Node and Python, and OpenSSL's.
+        leave_out: &[
+            "nothing_of_go",
+            "_of_node",
+            "nothing_of_python",
+            "nothing_of_openssl",
+            "a_proxy_between",
+        ],
         needs: &[("tls_by_the_kernel", "ktls"), ("every_way_of_sending", "mptcp")],
         short: &["every_way_of_sending", "every_kind_of_address"],
     },
