@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! raw-client send  TARGET HEX [COMM-HEX]   one connection; says `pid P local ADDRESS` first
+//! raw-client parts TARGET HEX...           the same, each part in a packet of its own
 //! raw-client flood TARGET HEX COUNT        COUNT connections, each reset after the bytes; says `flooded COUNT`
 //! ```
 
@@ -30,7 +31,11 @@ fn main() -> Result<()> {
             if let Some(comm) = comm.first() {
                 set_name(&CString::new(bytes(comm)?)?)?;
             }
-            send(target.parse()?, &bytes(payload)?)
+            send(target.parse()?, &[bytes(payload)?])
+        }
+        ["parts", target, parts @ ..] => {
+            let parts: Vec<Vec<u8>> = parts.iter().map(|part| bytes(part)).collect::<Result<_>>()?;
+            send(target.parse()?, &parts)
         }
         ["flood", target, payload, count] => flood(target.parse()?, &bytes(payload)?, count.parse()?),
         _ => bail!("unknown arguments: {arguments:?}"),
@@ -42,11 +47,15 @@ fn bytes(hex: &str) -> Result<Vec<u8>> {
     (0..hex.len()).step_by(2).map(|at| Ok(u8::from_str_radix(digits(at)?, 16)?)).collect()
 }
 
-fn send(target: SocketAddr, payload: &[u8]) -> Result<()> {
+fn send(target: SocketAddr, parts: &[Vec<u8>]) -> Result<()> {
     let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     println!("pid {} local {}", std::process::id(), stream.local_addr()?);
     stream.set_read_timeout(Some(patience(PATIENCE)))?;
-    stream.write_all(payload)?;
+    // What is written next does not wait for what was written before.
+    stream.set_nodelay(true)?;
+    for part in parts {
+        stream.write_all(part)?;
+    }
     stream.shutdown(std::net::Shutdown::Write)?;
     // The other side closes when it has read all.
     stream.read_to_end(&mut Vec::new())?;

@@ -181,6 +181,18 @@ pub(crate) fn send(place: &Place, target: SocketAddr, payload: &[u8], comm: Opti
     let mut command = place.command(CLIENT)?;
     command.args(["send", &target.to_string(), &hex(payload)]);
     command.args(comm.map(hex));
+    sent(command)
+}
+
+/// Sends these packets over one connection.
+pub(crate) fn send_parts(place: &Place, target: SocketAddr, parts: &[&[u8]]) -> Result<Sent> {
+    let mut command = place.command(CLIENT)?;
+    command.args(["parts", &target.to_string()]);
+    command.args(parts.iter().map(|part| hex(part)));
+    sent(command)
+}
+
+fn sent(command: std::process::Command) -> Result<Sent> {
     let mut client = Process::spawn("raw-client", command)?;
     let line = client.wait_for_line("pid ", PATIENCE)?;
     client.wait_success(PATIENCE)?;
