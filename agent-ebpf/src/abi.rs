@@ -101,12 +101,14 @@ pub const FLOW_NEW: u32 = 0;
 pub const FLOW_OPENING: u32 = 1;
 /// [`Flow::state`]: [`Flow::base`] is known, and payload is looked at.
 pub const FLOW_WATCHED: u32 = 2;
-/// [`Flow::state`]: nothing is to be looked at: decided, or a server's socket.
+/// [`Flow::state`]: nothing is to be looked at: decided, or a server's socket. Together with [`WATCH_NOTHING`] it holds
+/// until the socket is connected again, because the socket's packets are not even looked up from then on.
 pub const FLOW_DONE: u32 = 3;
 /// [`Flow::state`]: payload is dropped as long as the programs enforce.
 pub const FLOW_BLOCKED: u32 = 4;
 
-/// [`Flow::watch`]: nothing of what the peer sends.
+/// [`Flow::watch`]: nothing of what the peer sends. Egress alone may begin a watch, and must empty the socket's cell
+/// for it.
 pub const WATCH_NOTHING: u32 = 0;
 /// [`Flow::watch`]: a proxy's answer to `CONNECT`.
 pub const WATCH_TUNNEL: u32 = 1;

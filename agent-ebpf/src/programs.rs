@@ -2,6 +2,7 @@
 
 mod attempts;
 mod connect;
+mod decided;
 mod egress;
 mod endings;
 mod established;

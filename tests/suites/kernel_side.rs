@@ -10,4 +10,5 @@ mod kernel_side {
     pub(crate) mod memory;
     pub(crate) mod policy;
     pub(crate) mod programs;
+    pub(crate) mod recycle;
 }

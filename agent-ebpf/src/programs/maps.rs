@@ -1,5 +1,6 @@
 //! The maps. User space finds them by these names.
 
+use super::decided::{CELLS, Decided};
 use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     helpers::generated::bpf_map_lookup_elem,
@@ -54,6 +55,11 @@ pub(super) static HELLOS: LruHashMap<AttemptKey, TlsHello, { abi::HELLOS }> = Lr
 /// Token buckets: the theoretical arrival time of the next token's use, nanoseconds since boot.
 #[btf_map]
 pub(super) static BUCKETS: LruHashMap<BucketKey, u64, { abi::BUCKETS }> = LruHashMap::new();
+
+/// Sockets of which nothing is to be looked at, by their ports. Made anew with the programs, or pinned together with
+/// them: only programs that have run all the time may rely on it.
+#[btf_map]
+pub(super) static DECIDED: Array<Decided, CELLS> = Array::new();
 
 /// Plaintext findings.
 #[btf_map]

@@ -7,6 +7,8 @@
 //! kernel-client flood TARGET PAYLOAD COUNT   so many, one after the other, each reset at once: `flooded COUNT`
 //! kernel-client churn PORT COUNT             a `ClientHello` and a reset, to so many loopback addresses: `churned COUNT`
 //! kernel-client again FIRST PAYLOAD SECOND PAYLOAD   two connections of one socket, one after the other: `sent`
+//! kernel-client recycle SOURCE TARGET PAYLOAD COUNT   one after the other from one port, every other one of a
+//!                                            foreign protocol: `recycled COUNT ADDRESSES`
 //! kernel-client claim SOURCE TARGET POD ID   one connection, reset when standard input ends: `held`
 //! kernel-client heir  fork|pidfd CGROUP TARGET WORDS...   connects; a process in CGROUP speaks: `said`
 //! kernel-client give  connected|unconnected PATH TARGET WORDS...   gives a socket and the words away at PATH: `given`
@@ -39,6 +41,8 @@ use spanwarden_tests::payload;
 mod hand;
 #[path = "kernel-client/raw.rs"]
 mod raw;
+#[path = "kernel-client/recycle.rs"]
+mod recycle;
 #[path = "kernel-client/tricks.rs"]
 mod tricks;
 
@@ -64,6 +68,9 @@ fn main() -> Result<()> {
         ["churn", port, count] => churn(port.parse()?, &bytes("tls")?, count.parse()?)?,
         ["again", first, one, second, two] => {
             tricks::again(first.parse()?, &bytes(one)?, second.parse()?, &bytes(two)?)?
+        }
+        ["recycle", source, target, payload, count] => {
+            recycle::recycle(source.parse()?, target.parse()?, &bytes(payload)?, count.parse()?)?
         }
         ["claim", source, target, pod, id] => tricks::claim(source.parse()?, target.parse()?, pod, id)?,
         ["heir", how, cgroup, target, words @ ..] => {
