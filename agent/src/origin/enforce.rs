@@ -148,7 +148,7 @@ impl Enforcer {
         let Kernel { side, watched, own, resolver, findings_beat } =
             kernel.take_enforcement().ok_or(EnforceError::Taken)?;
         let blocks = policy.blocks() && !policy.places.is_empty();
-        let helper = match blocks.then(|| Helper::start(watched.path.clone(), own.tgid)) {
+        let helper = match blocks.then(|| Helper::start(&watched.path, own.tgid)) {
             Some(Err(error)) if required => return Err(error),
             Some(Err(error)) => {
                 warn!(

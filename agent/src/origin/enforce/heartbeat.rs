@@ -44,6 +44,7 @@ enum Pause {
 
 /// What must live for anything to be blocked.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent of each other, and all have to be true")]
 pub(super) struct Vitals {
     /// Findings are read.
     pub(super) findings: bool,

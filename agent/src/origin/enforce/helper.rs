@@ -79,7 +79,7 @@ pub(super) enum NotSent {
 impl Helper {
     /// Forks the helper. In a process with one thread and every capability that is [`missing`] to none.
     /// `root` is the watched cgroup directory; `tgid` this process's id in the initial pid namespace.
-    pub(super) fn start(root: PathBuf, tgid: u32) -> Result<Self, EnforceError> {
+    pub(super) fn start(root: &Path, tgid: u32) -> Result<Self, EnforceError> {
         let missing = missing();
         let host_pid = u32::try_from(getpid().as_raw()) == Ok(tgid);
         if !missing.is_empty() || !host_pid {
@@ -93,14 +93,14 @@ impl Helper {
     }
 
     /// As [`Self::start`], without its checks.
-    pub(super) fn fork(root: PathBuf) -> Result<Self, EnforceError> {
+    pub(super) fn fork(root: &Path) -> Result<Self, EnforceError> {
         let failed = |source: Errno| EnforceError::Helper(source.into());
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).map_err(failed)?;
         setsockopt(&ours, sockopt::SndBuf, &SEND_BUFFER).map_err(failed)?;
         let parent = getpid();
-        let pid = sys::fork_into(|| run(&theirs, parent, &root)).map_err(EnforceError::Helper)?;
+        let pid = sys::fork_into(|| run(&theirs, parent, root)).map_err(EnforceError::Helper)?;
         drop(theirs);
         let helper = Self { socket: ours, pid, ended: AtomicBool::new(false), reaping: Mutex::new(()) };
         match helper.wait_for_reply(PATIENCE) {

@@ -93,7 +93,7 @@ fn connect() -> (TcpStream, TcpStream) {
 }
 
 fn helper(root: &Path) -> Helper {
-    Helper::fork(root.to_owned()).unwrap()
+    Helper::fork(root).unwrap()
 }
 
 fn ask(helper: &Helper, request: &Request) -> Outcome {
@@ -276,7 +276,7 @@ fn what_is_missing_is_said_before_anything_is_forked() {
     // Capabilities are a thread's own.
     thread::spawn(|| {
         caps::drop(None, CapSet::Effective, Capability::CAP_SYS_PTRACE).unwrap();
-        let error = Helper::start("/nowhere".into(), std::process::id()).unwrap_err();
+        let error = Helper::start(Path::new("/nowhere"), std::process::id()).unwrap_err();
         assert!(
             matches!(&error, EnforceError::Privileges { missing, host_pid: true } if *missing == ["SYS_PTRACE"]),
             "{error}"
@@ -285,11 +285,11 @@ fn what_is_missing_is_said_before_anything_is_forked() {
     .join()
     .unwrap();
     // Another id in the initial pid namespace than here.
-    let error = Helper::start("/nowhere".into(), 1 << 23).unwrap_err();
+    let error = Helper::start(Path::new("/nowhere"), 1 << 23).unwrap_err();
     assert!(
         matches!(&error, EnforceError::Privileges { missing, host_pid: false } if missing.is_empty()),
         "{error}"
     );
-    let error = Helper::start("/nowhere".into(), std::process::id()).unwrap_err();
+    let error = Helper::start(Path::new("/nowhere"), std::process::id()).unwrap_err();
     assert!(matches!(error, EnforceError::Threads(2..)), "{error}");
 }
