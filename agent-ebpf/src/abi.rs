@@ -7,7 +7,7 @@
 use crate::proto::{CHUNK, Classifier, tls::Side};
 
 /// Goes up with every change of a shape in this file; each event carries it.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Ancestor levels kept of a cgroup: levels 1 to 6, the root being level 0. A container of the kubelet is at
 /// level 3 or 4, one of a nested cluster (kind) at 6.
@@ -101,12 +101,14 @@ pub const FLOW_NEW: u32 = 0;
 pub const FLOW_OPENING: u32 = 1;
 /// [`Flow::state`]: [`Flow::base`] is known, and payload is looked at.
 pub const FLOW_WATCHED: u32 = 2;
-/// [`Flow::state`]: nothing is to be looked at: decided, or a server's socket.
+/// [`Flow::state`]: nothing is to be looked at: decided, or a server's socket. Together with [`WATCH_NOTHING`] it holds
+/// until the socket is connected again, because the socket's packets are not even looked up from then on.
 pub const FLOW_DONE: u32 = 3;
 /// [`Flow::state`]: payload is dropped as long as the programs enforce.
 pub const FLOW_BLOCKED: u32 = 4;
 
-/// [`Flow::watch`]: nothing of what the peer sends.
+/// [`Flow::watch`]: nothing of what the peer sends. Egress alone may begin a watch, and must empty the socket's cell
+/// for it.
 pub const WATCH_NOTHING: u32 = 0;
 /// [`Flow::watch`]: a proxy's answer to `CONNECT`.
 pub const WATCH_TUNNEL: u32 = 1;
@@ -136,6 +138,14 @@ pub struct Flow {
     pub base: u32,
     /// Sequence number of the first payload byte that is received; not known of older connections.
     pub peer_base: u32,
+    /// Source address of a TLS connection, as its packets show it, and ...
+    pub local: [u8; 16],
+    /// ... port.
+    pub local_port: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+    /// When user space was last told to end this connection, nanoseconds since boot; 0 for never. See [`Ending`].
+    pub told_ns: u64,
     /// One of the `FLOW_*`.
     pub state: u32,
     /// One of the `WATCH_*`: what ingress looks at.
@@ -158,6 +168,7 @@ impl Flow {
         self.peer_base = peer_base;
         self.watch = WATCH_NOTHING;
         self.answer = ANSWER_NONE;
+        self.told_ns = 0;
         self.state = FLOW_WATCHED;
     }
 }
@@ -242,6 +253,9 @@ pub const TLS_RESET: u32 = 5;
 pub const TLS_REFUSED: u32 = 6;
 /// [`TlsAttempt::kind`]: the client gave up without an answer.
 pub const TLS_NO_ANSWER: u32 = 7;
+/// [`TlsAttempt::kind`]: the `ClientHello` had no answer when the plaintext came, and its connection is still there as
+/// far as was seen; see [`TlsHello`].
+pub const TLS_UNANSWERED: u32 = 8;
 
 /// The failed TLS connection before a [`KIND_FALLBACK`]; all zeroes otherwise.
 #[repr(C)]
@@ -373,6 +387,46 @@ pub struct AttemptKey {
     pub weak: u32,
 }
 
+/// A TLS connection whose `ClientHello` the server has not answered yet, under the strong key of [`AttemptKey`].
+///
+/// A client that waits for an answer and goes on in plaintext meanwhile (a pool that keeps a hanging dial, a second
+/// exporter) is falling back before its TLS connection has come to any end. What says so is one entry a
+/// destination: made by the `ClientHello`, removed by the first byte that the server sends, so that a working
+/// handshake leaves nothing behind. The plaintext looks at it, and it counts when all of this is so:
+///
+/// - the `ClientHello` is at least [`HELLO_GRACE_NS`] old: a handshake that is merely under way is no failure, and its
+///   client may have nothing to do with another one of the same container that is configured for plaintext;
+/// - it is younger than the fallback's window, counted from the `ClientHello`;
+/// - the destination is the same, address and port. By the port alone a container with one exporter in TLS and another
+///   in plaintext, to different places, would be accused whenever the former's server is slow.
+///
+/// Several connections may wait under one key. The oldest has the entry, and only its own answer removes it: where one
+/// of them hangs, the others' answers do not make it answered, and a newcomer does not make it younger. When
+/// the oldest is answered, those that were started meanwhile have no entry; they have one again with the next
+/// `ClientHello`, or their end is an attempt that failed. A TLS connection that succeeds removes it whoever's it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsHello {
+    /// When it was sent, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// As in [`TlsAttempt::socket_cookie`].
+    pub socket_cookie: u64,
+    /// As in [`TlsAttempt::local`].
+    pub local: [u8; 16],
+    /// As in [`TlsAttempt::local_port`].
+    pub local_port: u32,
+    /// As in [`TlsAttempt::tgid`].
+    pub tgid: u32,
+}
+
+/// Handshakes that wait for an answer at one time; an answer makes room.
+pub const HELLOS: usize = 8_192;
+
+/// How long a `ClientHello` is without an answer before plaintext to the same place counts as its consequence: longer
+/// than any round trip and one retransmission (200 ms at least, RFC 6298 with Linux's minimum), shorter than the
+/// patience of any client.
+pub const HELLO_GRACE_NS: u64 = 500_000_000;
+
 /// Entries of the memory of failed TLS connections, two for each. One pod can add [`ATTEMPTS_BURST`] at once and
 /// [`ATTEMPTS_PER_SECOND`] on, so that within a minute forty of them could not push out another's.
 pub const ATTEMPTS: usize = 16_384;
@@ -399,12 +453,43 @@ pub struct BucketKey {
 pub const BUCKET_FINDINGS: u32 = 0;
 /// [`BucketKey::what`]: failed TLS connections that are remembered.
 pub const BUCKET_ATTEMPTS: u32 = 1;
-/// [`BucketKey::what`]: findings of blocked connections that are delivered: [`BLOCKED_SHARE`] times as many, for user
-/// space must hear of a connection to end it.
-pub const BUCKET_BLOCKED: u32 = 2;
+/// [`BucketKey::what`]: blocked connections that user space is told to end.
+pub const BUCKET_ENDINGS: u32 = 2;
 
-/// See [`BUCKET_BLOCKED`].
-pub const BLOCKED_SHARE: u32 = 8;
+/// A connection that is blocked and still there: user space is to end it. Told with the first packet that is dropped,
+/// and again with each later one (TCP sends again what was dropped, at growing intervals), for as long as the connection
+/// lives. So what gets lost on the way, whether here for want of room, or in user space, is told again, and
+/// a connection that has been ended is silent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// [`ABI_VERSION`]
+    pub version: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+    /// As in [`Finding::local`].
+    pub local: [u8; 16],
+    /// As in [`Finding::remote`].
+    pub remote: [u8; 16],
+    /// As in [`Finding::local_port`].
+    pub local_port: u32,
+    /// As in [`Finding::remote_port`].
+    pub remote_port: u32,
+    /// As in [`Finding::origin`].
+    pub origin: OriginRecord,
+}
+
+/// Bytes of the ring of endings: about 1,200 of them.
+pub const ENDINGS_BYTES: usize = 262_144;
+
+/// For how long user space is not told again of one connection: shorter than TCP's shortest retransmission, 200 ms,
+/// longer than an ending takes.
+pub const ENDING_PAUSE_NS: u64 = 150_000_000;
+
+/// Endings a second of one pod, and ...
+pub const ENDINGS_PER_SECOND: u32 = 500;
+/// ... at once after a time of silence. The rest comes with the next packet of each connection.
+pub const ENDINGS_BURST: u32 = 2_000;
 
 /// Token buckets at one time, three for a pod.
 pub const BUCKETS: usize = 8_192;
@@ -489,16 +574,21 @@ pub mod counter {
     pub const NOT_ENFORCED: u32 = 16;
     /// Failed TLS connections not remembered, because their pod had more than its share.
     pub const TLS_FORGOTTEN: u32 = 17;
+    /// Blocked connections that user space was told to end, each time that it was told.
+    pub const ENDINGS: u32 = 18;
+    /// Those it was not told of (the ring was full, or their pod had more than its share): it is with their next packet.
+    pub const ENDINGS_LATER: u32 = 19;
     /// How many counters there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 20;
 }
 
 const _: () = {
     use core::mem::{align_of, size_of};
     assert!(size_of::<JoinKey>() == 8);
     assert!(size_of::<OriginRecord>() == 8 + 16 + 16 + 8 + 8 * ANCESTOR_LEVELS + 24 + 16 + 8 + 8);
-    assert!(size_of::<Flow>() == size_of::<Classifier>() + 2 * size_of::<Side>() + 24 + CHUNK);
-    assert!(size_of::<TlsAttempt>() == 72);
+    assert!(size_of::<Flow>() == size_of::<Classifier>() + 2 * size_of::<Side>() + 56 + CHUNK);
+    assert!(size_of::<TlsAttempt>() == 72 && size_of::<TlsHello>() == 40);
+    assert!(size_of::<Ending>() == 8 + 32 + 8 + size_of::<OriginRecord>());
     assert!(size_of::<Finding>() == 40 + 32 + 8 + 72 + size_of::<OriginRecord>());
     assert!(size_of::<Policy>() == 16 && size_of::<DenyKey>() == 32 && size_of::<Pulse>() == 16);
     assert!(align_of::<Finding>() == 8 && align_of::<OriginRecord>() == 8 && align_of::<Flow>() == 8);

@@ -2,7 +2,9 @@
 
 mod attempts;
 mod connect;
+mod decided;
 mod egress;
+mod endings;
 mod established;
 mod ingress;
 mod maps;

@@ -59,6 +59,11 @@ impl Stream {
         if self.is_over || payload.is_empty() {
             return Verdict::Pending;
         }
+        let passed =
+            payload.first_chunk().is_some_and(|start| parser.passes_over(u64::from_be_bytes(*start)));
+        if passed {
+            return Verdict::Pending;
+        }
         if !parser.begin(at, length) {
             return self.verdict();
         }

@@ -36,6 +36,7 @@ mod drive;
 mod grpc;
 mod handshake;
 mod http;
+mod linger;
 mod listen;
 mod metrics;
 mod places;
@@ -128,6 +129,11 @@ pub struct Limits {
     pub body_idle: Duration,
     /// From the first pause to the end of a request's body.
     pub body: Duration,
+    /// How long an HTTP/1 connection may stay open after an answer that came before the end of its request, so that a
+    /// client that is still sending reads it. The connection counts as open meanwhile; its request has ended.
+    pub linger: Duration,
+    /// What is thrown away in that time, beyond what a request's body may have.
+    pub linger_bytes: usize,
 }
 
 impl Default for Limits {
@@ -140,6 +146,8 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             body_idle: Duration::from_secs(10),
             body: Duration::from_mins(1),
+            linger: Duration::from_secs(5),
+            linger_bytes: 16 << 20,
         }
     }
 }

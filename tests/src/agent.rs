@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::patience::patience;
 use crate::{
     cgroup,
     cleanup::{self, Made},
@@ -167,8 +168,8 @@ impl Agent {
 /// A plain HTTP/1 GET from `place`: status and body.
 pub fn get(place: &Place, address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let ask = || -> Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&address, patience(PATIENCE))?;
+        stream.set_read_timeout(Some(patience(PATIENCE)))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

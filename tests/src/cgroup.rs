@@ -17,6 +17,7 @@ use nix::{
 };
 
 use crate::cleanup::{self, Made};
+use crate::patience::deadline;
 
 /// What the names of all our cgroups, and directories of files, begin with; the maker's pid follows.
 pub(crate) const PREFIX: &str = "spanwarden-test-";
@@ -92,7 +93,7 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     if !own {
         bail!("{} is not a cgroup of the harness", path.display());
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = deadline(PATIENCE);
     loop {
         end_processes(path)?;
         match remove_directories(path) {

@@ -12,6 +12,7 @@ use hyper::client::conn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, time::timeout};
 
+use crate::patience::patience;
 use crate::process::Place;
 
 /// Longest that one request may take.
@@ -64,7 +65,8 @@ pub async fn send(to: SocketAddr, protocol: Protocol, body: Bytes) -> Result<Ans
             Protocol::Json => http(stream, "application/json", body).await,
         }
     };
-    let answer = timeout(PATIENCE, exchange).await.with_context(|| format!("{to}: no answer in time"))?;
+    let answer =
+        timeout(patience(PATIENCE), exchange).await.with_context(|| format!("{to}: no answer in time"))?;
     answer.with_context(|| format!("{protocol:?} to {to}"))
 }
 

@@ -39,6 +39,17 @@ pub fn go() -> Result<Client> {
     Ok(Client { program, arguments: Vec::new() })
 }
 
+/// The SDK for Node: `clients/node`, and where its dependencies are.
+pub fn node() -> Result<Client> {
+    let package = find("SPANWARDEN_NODE_PACKAGE", "node/package.json").context(
+        "the dependencies of the client in Node are not installed: `cargo xtask test` does it (Debian: apt-get install \
+         npm)",
+    )?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node/main.js");
+    let arguments = vec![script.display().to_string(), package.display().to_string()];
+    Ok(Client { program: "node".into(), arguments })
+}
+
 /// What `variable` names, or what is below cargo's target directory, where this program was built.
 fn find(variable: &str, below: &str) -> Result<PathBuf> {
     if let Some(path) = env::var_os(variable) {

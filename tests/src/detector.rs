@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::patience::deadline;
 use crate::{
     agent::{Agent, Start},
     node::{Node, Pod, pod_list},
@@ -88,7 +89,7 @@ service:
         client.wait_success(PATIENCE)?;
         let pid: u64 = pid.split(' ').nth(1).and_then(|pid| pid.parse().ok()).context("a pid")?;
         let path = self.agent.directory().join("findings.jsonl");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         loop {
             let lines = read(&path)?;
             if lines.iter().any(|line| line["pid"] == pid) {

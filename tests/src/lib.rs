@@ -22,6 +22,7 @@ pub mod load;
 pub mod netns;
 pub mod node;
 pub mod oracle;
+pub mod patience;
 pub mod payload;
 pub mod process;
 pub mod proto;

@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::netns::Namespace;
+use crate::{netns::Namespace, patience};
 
 /// Lines kept of what a process says.
 const KEPT_LINES: usize = 10_000;
@@ -169,6 +169,7 @@ impl Process {
         patience: Duration,
         mut found: impl FnMut(&mut Self) -> Result<Option<T>>,
     ) -> Result<T> {
+        let patience = patience::patience(patience);
         let deadline = Instant::now() + patience;
         loop {
             // Asked before, so that what a process said last is still seen.
@@ -191,6 +192,7 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let patience = patience::patience(patience);
         let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait()? {

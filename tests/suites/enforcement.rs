@@ -6,6 +6,7 @@ mod enforcement {
     pub(crate) mod denial;
     pub(crate) mod endings;
     pub(crate) mod fail_open;
+    pub(crate) mod flood;
     pub(crate) mod late;
     pub(crate) mod scene;
 }

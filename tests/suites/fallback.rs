@@ -4,5 +4,6 @@
 mod fallback {
     pub(crate) mod failures;
     pub(crate) mod keys;
+    pub(crate) mod pending;
     pub(crate) mod world;
 }

@@ -6,5 +6,6 @@ mod findings {
     pub(crate) mod hostile;
     pub(crate) mod lines;
     pub(crate) mod places;
+    pub(crate) mod revised;
     pub(crate) mod world;
 }

@@ -4,9 +4,11 @@
 mod server;
 
 mod kernel_side {
+    pub(crate) mod crowd;
     pub(crate) mod deny;
     pub(crate) mod flood;
     pub(crate) mod memory;
     pub(crate) mod policy;
     pub(crate) mod programs;
+    pub(crate) mod recycle;
 }

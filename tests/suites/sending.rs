@@ -2,6 +2,7 @@
 
 mod sending {
     pub(crate) mod foreign;
+    pub(crate) mod ktls;
     pub(crate) mod network;
     pub(crate) mod shapes;
     pub(crate) mod tls;

@@ -4,6 +4,7 @@
 //! suites' binaries. No hardware acceleration, no network, no disk: a run is the same wherever it happens.
 
 mod apt;
+mod architecture;
 mod cpio;
 mod debian;
 mod elf;
@@ -26,6 +27,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use architecture::Architecture;
 use clap::Args;
 use debian::{Kernel, Wanted};
 use serde_json::Value;
@@ -37,14 +39,18 @@ use crate::{
     setup::{has, packages, programs},
 };
 
-/// The architecture of kernels and binaries.
-const ARCHITECTURE: &str = "amd64";
-/// What all tests on one kernel may take together.
-const LIMIT: Duration = Duration::from_mins(15);
+/// What all tests on one kernel may take together, and what those that stand for the others.
+const LIMIT: Duration = Duration::from_hours(2);
+const LIMIT_SHORT: Duration = Duration::from_mins(20);
 /// How many connections the long tests make; see `tests/suites`.
 const CONNECTIONS: &str = "SPANWARDEN_TEST_CONNECTIONS";
-/// What an emulated processor makes of them in the time.
+/// What an emulated processor makes of them in the time, and when time is short.
 const IN_A_GUEST: u64 = 2_400;
+const IN_A_GUEST_SHORT: u64 = 1_200;
+/// How much longer tests wait in a guest; see `tests/src/patience.rs`.
+const PATIENCE: &str = "SPANWARDEN_TEST_PATIENCE";
+/// An emulated processor takes ten to twenty times as long; the shortest times in tests have room for the rest.
+const FOR_A_GUEST: u64 = 4;
 /// This machine's own kernel, as an argument of `--kernel`.
 const HOST: &str = "host";
 
@@ -64,12 +70,16 @@ pub(crate) struct Kernels {
     /// Of each suite only the tests that stand for the others: some minutes
     #[arg(long)]
     short: bool,
+    /// The kernels' architecture; for arm64 with --load-only
+    #[arg(long, value_enum, default_value_t = Architecture::Amd64)]
+    architecture: Architecture,
     /// Only loads and attaches the programs, without a suite
     #[arg(long)]
     load_only: bool,
-    /// How many connections the long tests make in a guest; on this machine's kernel they make all of them
-    #[arg(long, default_value_t = IN_A_GUEST)]
-    connections: u64,
+    /// How many connections the long tests make in a guest (2400, or 1200 with --short); on this machine's kernel they
+    /// make all of them
+    #[arg(long)]
+    connections: Option<u64>,
     /// These compiled programs instead of the committed ones
     #[arg(long, value_name = "PATH")]
     object: Option<PathBuf>,
@@ -84,21 +94,31 @@ pub(crate) struct Kernels {
 impl Kernels {
     pub(crate) fn run(self) -> Result<()> {
         if self.list {
-            return list();
+            return list(self.architecture);
         }
         run(&self, self.object.as_deref())
     }
 }
 
-/// The short matrix, for `cargo xtask test`: every kernel, with these programs.
+/// Gets what the short matrix needs, so that a lack of it shows before everything else has run.
+pub(crate) fn fetch() -> Result<()> {
+    prepare(Architecture::Amd64)?;
+    for wanted in debian::ALL {
+        wanted.get(&folder(), Architecture::Amd64.debian(), false)?;
+    }
+    Ok(())
+}
+
+/// The short matrix, for `cargo xtask test`: every kernel but this machine's own, on which all tests have run already.
 pub(crate) fn short(object: Option<&Path>) -> Result<()> {
     let arguments = Kernels {
-        kernel: Vec::new(),
+        kernel: debian::ALL.iter().map(|wanted| wanted.version.to_owned()).collect(),
         suite: Vec::new(),
         filter: String::new(),
         short: true,
+        architecture: Architecture::Amd64,
         load_only: false,
-        connections: IN_A_GUEST,
+        connections: None,
         object: None,
         refresh: false,
         list: false,
@@ -110,35 +130,48 @@ pub(crate) fn short(object: Option<&Path>) -> Result<()> {
 /// instead of the committed ones.
 pub(crate) fn run(arguments: &Kernels, object: Option<&Path>) -> Result<()> {
     let start = Instant::now();
-    let wanted = wanted(&arguments.kernel)?;
+    let architecture = arguments.architecture;
+    ensure!(
+        architecture == Architecture::Amd64 || arguments.load_only,
+        "the suites are built for this machine's architecture only: add --load-only"
+    );
+    let wanted = wanted(&arguments.kernel, architecture)?;
     let suites = if arguments.load_only { Vec::new() } else { chosen(&arguments.suite)? };
-    prepare()?;
+    prepare(architecture)?;
     let folder = folder();
-    let kernels =
-        wanted.iter().map(|w| w.get(&folder, ARCHITECTURE, arguments.refresh)).collect::<Result<Vec<_>>>()?;
-    let built = suites::build(object, &suites)?;
+    let get = |wanted: &Wanted| wanted.get(&folder, architecture.debian(), arguments.refresh);
+    let kernels = wanted.iter().map(get).collect::<Result<Vec<_>>>()?;
+    let foreign = architecture.foreign_guest()?;
+    let built = match &foreign {
+        Some(_) => Built::default(),
+        None => suites::build(object, &suites)?,
+    };
     let mut plan = suites::plan(&suites, &built, &arguments.filter, arguments.short)?;
-    plan["environment"][CONNECTIONS] = arguments.connections.to_string().into();
+    let (usual, limit) = if arguments.short { (IN_A_GUEST_SHORT, LIMIT_SHORT) } else { (IN_A_GUEST, LIMIT) };
+    plan["environment"][CONNECTIONS] = arguments.connections.unwrap_or(usual).to_string().into();
+    plan["environment"][PATIENCE] = FOR_A_GUEST.to_string().into();
+    plan["answers"] = architecture.machine().answers.into();
     let object = object.map_or_else(|| root().join("agent-ebpf/object/spanwarden.bpf.o"), Path::to_owned);
-    let contents = contents(&built, &folder, object.clone())?;
+    let contents = contents(&built, foreign, &folder, object.clone())?;
     let mut rows = at_the_same_time(&kernels, |kernel| {
         row(&kernel.release, |each| {
             let image = folder.join(format!("{}.cpio", kernel.release));
             contents.pack(kernel, &plan, &image)?;
             let log = folder.join(format!("{}.log", kernel.release));
-            let result = guest::run(&guest::PC, kernel, &image, &log, LIMIT, each);
+            let result = guest::run(architecture.machine(), kernel, &image, &log, limit, each);
             fs::remove_file(image)?;
             result
         })
     });
-    if arguments.kernel.is_empty() || arguments.kernel.iter().any(|name| name == HOST) {
+    let here = arguments.kernel.is_empty() && architecture == Architecture::Amd64;
+    if here || arguments.kernel.iter().any(|name| name == HOST) {
         plan["object"] = serde_json::json!(object);
         plan["environment"] = serde_json::json!({});
         let file = folder.join("host.json");
         fs::write(&file, plan.to_string())?;
         let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
         rows.push(row(&format!("{} (host)", release.trim()), |each| {
-            guest::here(built.guest()?, &file, LIMIT, each)
+            guest::here(built.guest()?, &file, limit, each)
         }));
     }
     report(&rows, &folder, start)
@@ -213,25 +246,28 @@ fn folder() -> PathBuf {
     target().join("kernels")
 }
 
-fn list() -> Result<()> {
+fn list(architecture: Architecture) -> Result<()> {
+    let name = architecture.debian();
     for wanted in debian::ALL {
-        let state = match wanted.cached(&folder(), ARCHITECTURE)? {
+        let state = match wanted.cached(&folder(), name)? {
             Some(kernel) => format!("{}, downloaded", kernel.release),
             None => "not downloaded yet".to_owned(),
         };
-        println!(
-            "{:<8} Debian {:<9} linux-image-cloud-{ARCHITECTURE}: {state}",
-            wanted.version, wanted.suite
-        );
+        println!("{:<8} Debian {:<9} linux-image-cloud-{name}: {state}", wanted.version, wanted.suite);
     }
     println!("{HOST:<8} this machine's own");
     Ok(())
 }
 
-fn wanted(asked: &[String]) -> Result<Vec<Wanted>> {
+fn wanted(asked: &[String], architecture: Architecture) -> Result<Vec<Wanted>> {
+    let foreign = architecture != Architecture::Amd64;
+    ensure!(
+        !(foreign && asked.iter().any(|name| name == HOST)),
+        "this machine's kernel is of another architecture"
+    );
     let mut wanted = Vec::new();
     for name in asked.iter().filter(|name| *name != HOST) {
-        let found = debian::ALL.into_iter().find(|kernel| kernel.is(name, &folder(), ARCHITECTURE));
+        let found = debian::ALL.into_iter().find(|kernel| kernel.is(name, &folder(), architecture.debian()));
         wanted.push(found.with_context(|| {
             format!("no kernel {name}: `cargo xtask kernels --list` shows those that there are")
         })?);
@@ -253,10 +289,15 @@ fn chosen(asked: &[String]) -> Result<Vec<&'static Suite>> {
 }
 
 /// Programs by the package that has them.
-fn prepare() -> Result<()> {
+fn prepare(architecture: Architecture) -> Result<()> {
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "the guests are x86-64 and run this machine's programs: go on without them on another architecture \
+         (`cargo xtask test --no-kernels`)"
+    );
     programs()?;
     let needed = [
-        (guest::PC.qemu, "qemu-system-x86"),
+        (architecture.machine().qemu, architecture.machine().package),
         ("busybox", "busybox-static"),
         ("xz", "xz-utils"),
         ("strip", "binutils"),
@@ -266,7 +307,24 @@ fn prepare() -> Result<()> {
     if missing.is_empty() { Ok(()) } else { packages(&missing) }
 }
 
-fn contents(built: &Built, folder: &Path, object: PathBuf) -> Result<image::Contents> {
+fn contents(
+    built: &Built,
+    foreign: Option<PathBuf>,
+    folder: &Path,
+    object: PathBuf,
+) -> Result<image::Contents> {
+    let system = elf::System { root: "/".into(), triplet: "x86_64-linux-gnu" };
+    if let Some(init) = foreign {
+        // It is static, and starts nothing.
+        return Ok(image::Contents {
+            system,
+            programs: Vec::new(),
+            init,
+            tools: Vec::new(),
+            busybox: None,
+            object,
+        });
+    }
     let find = |program: &str| {
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
@@ -277,11 +335,11 @@ fn contents(built: &Built, folder: &Path, object: PathBuf) -> Result<image::Cont
     let init =
         programs.iter().find(|(at, _)| at.ends_with("/kernel-guest")).context("no kernel-guest")?.1.clone();
     Ok(image::Contents {
-        system: elf::System { root: "/".into(), triplet: "x86_64-linux-gnu" },
+        system,
         programs,
         init,
         tools: vec![find("ip")?, find("nft")?],
-        busybox: find("busybox")?,
+        busybox: Some(find("busybox")?),
         object,
     })
 }

@@ -120,6 +120,29 @@ pub(crate) fn python() -> Result<PathBuf> {
     Ok(interpreter)
 }
 
+/// The packages of the OpenTelemetry SDK for Node; the path of the `package.json` beside which they are.
+pub(crate) fn node() -> Result<PathBuf> {
+    if !(has("node") && has("npm")) {
+        packages(&["nodejs", "npm"])?;
+    }
+    let client = root().join("tests/clients/node");
+    let wanted = fs::read_to_string(client.join("package-lock.json"))?;
+    let directory = target().join("node");
+    let (package, stamp) = (directory.join("package.json"), directory.join("installed.json"));
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(package);
+    }
+    fs::create_dir_all(&directory)?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(client.join(file), directory.join(file))?;
+    }
+    let mut install = Command::new("npm");
+    install.current_dir(&directory).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]);
+    step("the OpenTelemetry SDK for Node", &mut install)?;
+    fs::write(stamp, wanted)?;
+    Ok(package)
+}
+
 fn make_environment(directory: &Path) -> Result<()> {
     let create = |directory: &Path| {
         let mut command = Command::new("python3");

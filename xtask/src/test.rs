@@ -16,9 +16,9 @@ pub(crate) struct Test {
     /// Leaves out the rebuild of the kernel programs: the committed object is tested as it is
     #[arg(long)]
     no_ebpf: bool,
-    /// Also boots other kernels and runs there the tests that stand for the suites: `cargo xtask kernels --short`
+    /// Leaves out other kernels, on which else the tests run that stand for the suites: `cargo xtask kernels --short`
     #[arg(long)]
-    kernels: bool,
+    no_kernels: bool,
 }
 
 impl Test {
@@ -26,12 +26,17 @@ impl Test {
         setup::programs()?;
         let python = setup::python()?;
         let go_client = setup::go_client()?;
+        let node_package = setup::node()?;
+        if !self.no_kernels {
+            kernels::fetch()?;
+        }
         let path = search_path(setup::kustomize()?)?;
         let object = if self.no_ebpf { None } else { Some(ebpf::verify()?) };
         let cargo = |arguments: &[&str]| {
             let mut command = cargo();
             command.args(arguments).env("PATH", &path);
             command.env("SPANWARDEN_PYTHON", &python).env("SPANWARDEN_GO_CLIENT", &go_client);
+            command.env("SPANWARDEN_NODE_PACKAGE", &node_package);
             if let Some(object) = &object {
                 command.env("SPANWARDEN_EBPF_OBJECT", object);
             }
@@ -46,7 +51,7 @@ impl Test {
         let mut demo = Command::new(debug.join("demo"));
         demo.env("SPANWARDEN_BIN", debug.join("spanwarden")).env("SPANWARDEN_PYTHON", &python);
         step("the demo, as a test", &mut demo)?;
-        if self.kernels { kernels::short(object.as_deref()) } else { Ok(()) }
+        if self.no_kernels { Ok(()) } else { kernels::short(object.as_deref()) }
     }
 }
 

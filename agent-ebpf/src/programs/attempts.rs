@@ -8,8 +8,8 @@ use super::{
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_map_delete_elem, bpf_map_update_elem};
 use core::ptr;
 use spanwarden_ebpf::abi::{
-    ATTEMPTS_BURST, ATTEMPTS_PER_SECOND, AttemptKey, BUCKET_ATTEMPTS, OriginRecord, STATE_OPENED, TlsAttempt,
-    counter,
+    ATTEMPTS_BURST, ATTEMPTS_PER_SECOND, AttemptKey, BUCKET_ATTEMPTS, HELLO_GRACE_NS, OriginRecord,
+    STATE_OPENED, Socket, TLS_UNANSWERED, TlsAttempt, TlsHello, counter,
 };
 
 /// What went wrong, and under which source address.
@@ -20,6 +20,54 @@ pub(super) struct Failure {
     pub(super) detail: u32,
     pub(super) local: Address,
     pub(super) local_port: u32,
+}
+
+/// Remembers that a `ClientHello` waits for an answer; see [`TlsHello`].
+///
+/// # Safety
+/// `socket` must be the storage value of a socket, with the local address in its flow.
+#[inline(always)]
+pub(super) unsafe fn hello(socket: *const Socket) {
+    // SAFETY: by contract, here and below; everything given to the helpers lives on the stack during the call.
+    let (origin, flow) = unsafe { (&raw const (*socket).origin, &raw const (*socket).flow) };
+    let Some((key, _)) = (unsafe { keys(origin) }) else { return };
+    let window = window();
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // SAFETY: keys and values are the map's.
+    if let Some(older) = unsafe { lookup::<_, _, TlsHello>(&maps::HELLOS, &key) }
+        && now.saturating_sub(unsafe { (*older).boot_ns }) < window
+    {
+        return;
+    }
+    unsafe {
+        let hello = TlsHello {
+            boot_ns: now,
+            socket_cookie: (*origin).socket_cookie,
+            local: (*flow).local,
+            local_port: (*flow).local_port,
+            tgid: (*origin).tgid,
+        };
+        let (key, value) = (ptr::from_ref(&key).cast(), ptr::from_ref(&hello).cast());
+        bpf_map_update_elem(raw(&maps::HELLOS), key, value, 0);
+    }
+}
+
+/// The server has answered, whatever: from now on the connection's own outcome counts.
+///
+/// # Safety
+/// As for [`failed`].
+#[inline(always)]
+pub(super) unsafe fn answered(origin: *const OriginRecord) {
+    // SAFETY: by contract, here and below.
+    let Some((key, _)) = (unsafe { keys(origin) }) else { return };
+    unsafe {
+        if let Some(hello) = lookup::<_, _, TlsHello>(&maps::HELLOS, &key)
+            && (*hello).socket_cookie == (*origin).socket_cookie
+        {
+            bpf_map_delete_elem(raw(&maps::HELLOS), ptr::from_ref(&key).cast());
+        }
+    }
 }
 
 /// Remembers that a TLS connection failed.
@@ -59,6 +107,8 @@ pub(super) unsafe fn failed(origin: *const OriginRecord, failure: &Failure) {
         let value = ptr::from_ref(&attempt).cast();
         bpf_map_update_elem(raw(&maps::ATTEMPTS), ptr::from_ref(&strong).cast(), value, 0);
         bpf_map_update_elem(raw(&maps::ATTEMPTS), ptr::from_ref(&weak).cast(), value, 0);
+        // What is known better now.
+        answered(origin);
     }
 }
 
@@ -71,34 +121,97 @@ pub(super) unsafe fn failed(origin: *const OriginRecord, failure: &Failure) {
 pub(super) unsafe fn succeeded(origin: *const OriginRecord) {
     // SAFETY: by contract.
     let Some((strong, weak)) = (unsafe { keys(origin) }) else { return };
-    forget(&strong);
-    forget(&weak);
+    forget::<_, TlsAttempt>(&maps::ATTEMPTS, &strong);
+    forget::<_, TlsAttempt>(&maps::ATTEMPTS, &weak);
+    forget::<_, TlsHello>(&maps::HELLOS, &strong);
 }
 
 /// A look-up first: it takes no lock, and there is hardly ever anything to delete.
 #[inline(always)]
-fn forget(key: &AttemptKey) {
+fn forget<M, V>(map: &'static M, key: &AttemptKey) {
     // SAFETY: keys and values are the map's; the key lives on the stack during the call.
     unsafe {
-        if lookup::<_, _, TlsAttempt>(&maps::ATTEMPTS, key).is_some() {
-            bpf_map_delete_elem(raw(&maps::ATTEMPTS), ptr::from_ref(key).cast());
+        if lookup::<_, _, V>(map, key).is_some() {
+            bpf_map_delete_elem(raw(map), ptr::from_ref(key).cast());
         }
     }
 }
 
-/// A failure within the window: of a connection to the same address and port (`false`), or else to the same port (`true`).
+/// What plaintext may be the consequence of.
+#[derive(Clone, Copy)]
+pub(super) enum Cause {
+    Nothing,
+    /// A failure; of a connection to the same port only where it is weak.
+    Failed(*const TlsAttempt, bool),
+    /// A connection that has waited for an answer since long ago.
+    Unanswered(*const TlsHello),
+}
+
+/// The cause within the window: a connection to the same address and port, one there that still waits for an answer, or
+/// else one to the same port.
 ///
 /// # Safety
 /// As for [`failed`].
 #[inline(always)]
-pub(super) unsafe fn recent(origin: *const OriginRecord) -> Option<(*const TlsAttempt, bool)> {
+pub(super) unsafe fn cause(origin: *const OriginRecord) -> Cause {
     // SAFETY: by contract.
-    let (strong, weak) = unsafe { keys(origin) }?;
-    let window = maps::SETTINGS.get(0)?.fallback_window_ns;
+    let Some((strong, weak)) = (unsafe { keys(origin) }) else { return Cause::Nothing };
+    let window = window();
     if let Some(attempt) = within(&strong, window) {
-        return Some((attempt, false));
+        return Cause::Failed(attempt, false);
     }
-    within(&weak, window).map(|attempt| (attempt, true))
+    // SAFETY: keys and values are the map's; a value that the LRU recycles meanwhile is still one of the map's.
+    unsafe {
+        if let Some(hello) = lookup::<_, _, TlsHello>(&maps::HELLOS, &strong) {
+            let age = bpf_ktime_get_boot_ns().saturating_sub((*hello).boot_ns);
+            if age >= HELLO_GRACE_NS && age < window {
+                return Cause::Unanswered(hello);
+            }
+        }
+    }
+    within(&weak, window).map_or(Cause::Nothing, |attempt| Cause::Failed(attempt, true))
+}
+
+impl Cause {
+    /// Writes it as a finding tells it; whether there is any.
+    ///
+    /// # Safety
+    /// As for [`failed`]; `tls` must be there to be written to.
+    #[inline(always)]
+    pub(super) unsafe fn write(self, origin: *const OriginRecord, tls: *mut TlsAttempt) -> bool {
+        // SAFETY: by contract.
+        unsafe {
+            match self {
+                Self::Nothing => {
+                    *tls = TlsAttempt::default();
+                    return false;
+                }
+                Self::Failed(attempt, weak) => {
+                    *tls = *attempt;
+                    (*tls).weak = u32::from(weak);
+                }
+                Self::Unanswered(hello) => {
+                    (*tls).boot_ns = (*hello).boot_ns;
+                    (*tls).socket_cookie = (*hello).socket_cookie;
+                    (*tls).local = (*hello).local;
+                    (*tls).destination = (*origin).destination;
+                    (*tls).local_port = (*hello).local_port;
+                    (*tls).destination_port = (*origin).destination_port;
+                    (*tls).kind = TLS_UNANSWERED;
+                    (*tls).detail = 0;
+                    (*tls).tgid = (*hello).tgid;
+                    (*tls).weak = 0;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// How long a failure is remembered, nanoseconds.
+#[inline(always)]
+fn window() -> u64 {
+    maps::SETTINGS.get(0).map_or(0, |settings| settings.fallback_window_ns)
 }
 
 #[inline(always)]

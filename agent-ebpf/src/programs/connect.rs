@@ -17,7 +17,9 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use core::ptr::{self, addr_of, read_volatile};
-use spanwarden_ebpf::abi::{DenyKey, FLOW_OPENING, JoinKey, MODE_BLOCK, OriginRecord, STATE_OPENED, counter};
+use spanwarden_ebpf::abi::{
+    ANCESTOR_LEVELS, DenyKey, FLOW_OPENING, JoinKey, MODE_BLOCK, OriginRecord, STATE_OPENED, counter,
+};
 
 /// `SOCK_STREAM`: TCP, and MPTCP, which opens a TCP connection.
 const SOCK_STREAM: u32 = 1;
@@ -94,18 +96,36 @@ fn open(ctx: &SockAddrContext) -> Option<*mut OriginRecord> {
         (*record).state = STATE_OPENED;
         bpf_get_current_comm(ptr::addr_of_mut!((*record).comm).cast(), 16);
         (*record).cgroup_id = bpf_get_current_cgroup_id();
-        (*record).ancestors[0] = bpf_get_current_ancestor_cgroup_id(1);
-        (*record).ancestors[1] = bpf_get_current_ancestor_cgroup_id(2);
-        (*record).ancestors[2] = bpf_get_current_ancestor_cgroup_id(3);
-        (*record).ancestors[3] = bpf_get_current_ancestor_cgroup_id(4);
-        (*record).ancestors[4] = bpf_get_current_ancestor_cgroup_id(5);
-        (*record).ancestors[5] = bpf_get_current_ancestor_cgroup_id(6);
+        ancestors(record);
         (*record).netns_cookie = bpf_get_netns_cookie(ctx.as_ptr());
         (*record).socket_cookie = bpf_get_socket_cookie(ctx.as_ptr());
         (*record).boot_ns = bpf_ktime_get_boot_ns();
         (*record).destination_port = u32::from(u16::from_be(port as u16));
         (*record).reserved = 0;
         Some(record)
+    }
+}
+
+/// The ancestors of the process's cgroup: as many calls as there are levels, and no more.
+///
+/// # Safety
+/// `record` must be a value of the origins map, with `cgroup_id` written.
+#[inline(always)]
+unsafe fn ancestors(record: *mut OriginRecord) {
+    // SAFETY: by contract; a helper allowed in this hook since 5.7.
+    unsafe {
+        let mut id = 1;
+        let mut level = 0;
+        while level < ANCESTOR_LEVELS {
+            // The innermost is its own ancestor at its level; there is none below it.
+            id = if id == 0 || id == (*record).cgroup_id {
+                0
+            } else {
+                bpf_get_current_ancestor_cgroup_id(level as i32 + 1)
+            };
+            (*record).ancestors[level] = id;
+            level += 1;
+        }
     }
 }
 

@@ -1,26 +1,25 @@
 //! `cgroup_skb/egress`: what really leaves a client's socket.
 //!
-//! A socket that needs no watching (a server's, or one that is decided) costs one storage look-up; headers are read
-//! after that. Positions are sequence numbers, so that a retransmission is not read twice and a GSO packet is read as
+//! A socket that needs no watching (a server's, or one that is decided) is told by its cell, without any call; the
+//! others' storage is looked up, and headers are read after that. Positions are sequence numbers, so that a retransmission is not read twice and a GSO packet is read as
 //! one.
 
 use super::{
+    decided::{Cell, is_open},
+    endings::spanwarden_end,
     is_server,
     maps::count,
-    packet::{Packet, load_up_to},
+    packet::{Packet, load, load_up_to},
     report::{self, Action, Evidence},
     socket_of, socket_or_new, tls,
 };
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, bpf_sock},
+    bindings::{__sk_buff, bpf_sock},
     helpers::generated::bpf_sk_fullsock,
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
-use core::{
-    ffi::c_void,
-    ptr::{addr_of, addr_of_mut, read_volatile},
-};
+use core::ptr::{addr_of, addr_of_mut, read_volatile};
 use spanwarden_ebpf::{
     abi::{
         ANSWER_NONE, ANSWER_OPENED, FLAG_REVISED, FLAG_TUNNEL, FLOW_BLOCKED, FLOW_DONE, FLOW_OPENING, Flow,
@@ -36,18 +35,31 @@ const IPPROTO_TCP: u32 = 6;
 #[cgroup_skb(egress)]
 fn plaintext_egress(ctx: SkBuffContext) -> i32 {
     let skb: *mut __sk_buff = ctx.skb.skb;
-    // The look-up makes sure by itself that the socket is a full one (5.10, 592a3498648a); most packets need no more.
-    let Some(any) = any_socket(skb) else { return PASS };
-    let known = socket_of(any);
+    let Some(sk) = any_socket(skb) else { return PASS };
+    let Some(cell) = Cell::of(sk) else { return PASS };
+    if cell.is_decided() {
+        return PASS;
+    }
+    // The look-up makes sure by itself that the socket is a full one (5.10, 592a3498648a).
+    let known = socket_of(sk.cast());
     if let Some(socket) = known {
         // SAFETY: the storage value of the packet's own socket, whose lock the sender holds.
-        if unsafe { (*socket).flow.state } == FLOW_DONE {
+        let (state, watch) = unsafe { ((*socket).flow.state, (*socket).flow.watch) };
+        if state == FLOW_DONE {
+            if watch == WATCH_NOTHING {
+                cell.decide();
+            }
             return PASS;
         }
-    }
-    let Some(sk) = full_socket(skb) else { return PASS };
-    if known.is_none() && !may_be_older(sk) {
-        return PASS;
+    } else {
+        match origin_of(skb) {
+            Origin::Older => {}
+            Origin::Nobodys => {
+                cell.decide();
+                return PASS;
+            }
+            Origin::Unknown => return PASS,
+        }
     }
     let Some(packet) = Packet::parse(skb) else { return PASS };
     let Some(socket) = known.or_else(|| adopt(sk, &packet)) else { return PASS };
@@ -55,8 +67,11 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
     // SAFETY: as above, here and below.
     let state = unsafe { (*flow).state };
     if state == FLOW_BLOCKED {
-        let drop = packet.len > 0 && report::blocked() == Action::Drop;
-        return if drop { DROP } else { PASS };
+        if packet.len > 0 && report::blocked() == Action::Drop {
+            spanwarden_end(skb);
+            return DROP;
+        }
+        return PASS;
     }
     if state == FLOW_OPENING {
         // TCP Fast Open: the SYN itself carries payload.
@@ -69,16 +84,19 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
         tls::sent(skb, socket, &packet);
         return PASS;
     }
+    if !packet.closes() && (packet.len == 0 || adds_nothing(skb, flow, &packet)) {
+        return PASS;
+    }
     inspect(skb, flow, &packet);
-    conclude(skb, sk, socket, &packet)
+    conclude(skb, cell, socket, &packet)
 }
 
 /// The packet's socket, be it full or not.
 #[inline(always)]
-pub(super) fn any_socket(skb: *mut __sk_buff) -> Option<*mut c_void> {
+pub(super) fn any_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     // SAFETY: the context outlives the program.
     let sk = unsafe { read_volatile(addr_of!((*skb).__bindgen_anon_2.sk)) };
-    (!sk.is_null()).then_some(sk.cast())
+    (!sk.is_null()).then_some(sk)
 }
 
 /// The packet's socket, unless it is a mere request or in time-wait.
@@ -101,20 +119,29 @@ fn flow_of(socket: *mut Socket) -> *mut Flow {
     unsafe { addr_of_mut!((*socket).flow) }
 }
 
-/// Whether a socket without storage may be the client's of a connection that is older than the programs.
+/// What a socket without storage is.
+enum Origin {
+    /// Maybe the client's of a connection that is older than the programs.
+    Older,
+    /// No client's.
+    Nobodys,
+    /// Not to be told yet.
+    Unknown,
+}
+
 #[inline(always)]
-fn may_be_older(sk: *mut bpf_sock) -> bool {
+fn origin_of(skb: *mut __sk_buff) -> Origin {
+    let Some(sk) = full_socket(skb) else { return Origin::Unknown };
     // SAFETY: fields of a full socket in their own widths.
     unsafe {
         let (local, remote) =
             (read_volatile(addr_of!((*sk).src_port)), read_volatile(addr_of!((*sk).dst_port)));
-        if is_server(local, u32::from(u16::from_be(remote))) {
-            return false;
-        }
-        let state = read_volatile(addr_of!((*sk).state));
         let is_tcp = read_volatile(addr_of!((*sk).protocol)) == IPPROTO_TCP;
-        is_tcp && (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT)
+        if !is_tcp || is_server(local, u32::from(u16::from_be(remote))) {
+            return Origin::Nobodys;
+        }
     }
+    if is_open(sk) { Origin::Older } else { Origin::Unknown }
 }
 
 /// Begins to watch a connection that is older than the programs, with its first payload.
@@ -141,6 +168,16 @@ fn adopt(sk: *mut bpf_sock, packet: &Packet) -> Option<*mut Socket> {
 fn is_otlp_port(packet: &Packet) -> bool {
     let port = packet.destination_port();
     port == OTLP_PORTS[0] || port == OTLP_PORTS[1]
+}
+
+/// Whether the packet's first bytes tell that it matters to nobody, as most do within HTTP/1.
+#[inline(always)]
+fn adds_nothing(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) -> bool {
+    // SAFETY: `flow` is in the storage value of the packet's own socket, whose lock the sender holds.
+    let (parser, answer) = unsafe { (&(*flow).classifier, (*flow).answer) };
+    answer == ANSWER_NONE
+        && parser.is_idle()
+        && load(skb, packet.payload).is_some_and(|start| parser.passes_over(u64::from_be(start)))
 }
 
 /// Feeds the parser with what this packet adds to the stream.
@@ -179,7 +216,7 @@ fn inspect(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn spanwarden_round(skb: *mut __sk_buff, payload: u32, length: u32) -> u32 {
-    let Some(flow) = full_socket(skb).and_then(|sk| socket_of(sk.cast())).map(flow_of) else { return 0 };
+    let Some(flow) = any_socket(skb).and_then(|sk| socket_of(sk.cast())).map(flow_of) else { return 0 };
     // SAFETY: fields of the storage value of the packet's own socket; `chunk` is lent to the parser only after the
     // helper has written to it.
     unsafe {
@@ -197,13 +234,13 @@ extern "C" fn spanwarden_round(skb: *mut __sk_buff, payload: u32, length: u32) -
         // Hidden from the optimiser, which would leave out the bound of the loops over the chunk: verifiers before 6.8
         // cannot derive it for themselves.
         parser.round(&(*chunk).0, core::hint::black_box(n));
-        1
+        u32::from(parser.wants_more(length))
     }
 }
 
 /// Acts on what the parser has come to.
 #[inline(always)]
-fn conclude(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut Socket, packet: &Packet) -> i32 {
+fn conclude(skb: *mut __sk_buff, cell: Cell, socket: *mut Socket, packet: &Packet) -> i32 {
     let flow = flow_of(socket);
     // SAFETY: the storage value of the packet's own socket, whose lock the sender holds; here and below.
     let parser = unsafe { &mut (*flow).classifier };
@@ -211,23 +248,41 @@ fn conclude(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut Socket, packet:
     if result == PENDING {
         let watch = if parser.awaits_tunnel() { WATCH_TUNNEL } else { WATCH_NOTHING };
         unsafe { (*flow).watch = watch };
+        if watch == WATCH_NOTHING {
+            cell.quiet();
+        } else {
+            cell.listen();
+        }
         return PASS;
     }
     if result == FOUND {
-        return found(skb, sk, socket, packet);
+        return found(skb, socket, packet);
     }
     if result == TLS {
         count(counter::TLS);
+        // Before the packet leaves, so before it can be answered.
+        cell.listen();
         tls::hello(skb, socket, packet);
         return PASS;
     }
     count(if result == FOREIGN { counter::FOREIGN } else { counter::UNREADABLE });
-    unsafe { (*flow).state = FLOW_DONE };
+    done(flow);
     PASS
 }
 
+/// Nothing is to be looked at any more, of either direction.
 #[inline(always)]
-fn found(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut Socket, packet: &Packet) -> i32 {
+fn done(flow: *mut Flow) {
+    // SAFETY: `flow` is in the storage value of the packet's own socket, whose lock the sender holds.
+    unsafe {
+        (*flow).state = FLOW_DONE;
+        (*flow).watch = WATCH_NOTHING;
+    }
+}
+
+#[inline(always)]
+fn found(skb: *mut __sk_buff, socket: *mut Socket, packet: &Packet) -> i32 {
+    let Some(sk) = full_socket(skb) else { return PASS };
     let flow = flow_of(socket);
     // SAFETY: as in `conclude`; here and below.
     let evidence = unsafe { (*flow).classifier.evidence() };
@@ -245,10 +300,11 @@ fn found(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut Socket, packet: &P
         flags,
     };
     if report::verdict(skb, sk, packet, socket, &evidence) == Action::Drop {
+        spanwarden_end(skb);
         return DROP;
     }
     if !unsafe { (*flow).classifier.go_on() } {
-        unsafe { (*flow).state = FLOW_DONE };
+        done(flow);
     }
     PASS
 }

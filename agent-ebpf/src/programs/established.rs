@@ -5,15 +5,15 @@
 //! which the agent therefore never sets.
 
 use super::{
-    is_server,
+    decided, is_server,
     maps::{self, count, raw},
     packet::Address,
-    place, socket_of, socket_or_new,
+    place, socket_of, socket_or_new, tls,
 };
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_FIN_WAIT1, bpf_sock_ops,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, BPF_TCP_FIN_WAIT1, bpf_sock_ops,
     },
     helpers::generated::{
         bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_sock_ops_cb_flags_set,
@@ -46,6 +46,9 @@ fn origin_established(ctx: SockOpsContext) -> u32 {
     if sk.is_null() {
         return 1;
     }
+    if op != BPF_SOCK_OPS_STATE_CB {
+        decided::forget(sk);
+    }
     match op {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => active(ops, sk.cast()),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => passive(ops, sk.cast()),
@@ -71,10 +74,8 @@ fn active(ops: *mut bpf_sock_ops, sk: *mut c_void) {
             client_next: read_volatile(addr_of!((*ops).snd_una)),
             server_next: read_volatile(addr_of!((*ops).rcv_nxt)),
         };
-        (*record).join = key;
-        (*record).join_check = key;
-        if bpf_map_update_elem(raw(&maps::JOIN), ptr::from_ref(&key).cast(), record.cast(), 0) != 0 {
-            count(counter::STORE_FAILED);
+        if may_be_agents(record) {
+            leave(record, key);
         }
         let flow = &raw mut (*socket).flow;
         if (*flow).state == FLOW_OPENING {
@@ -86,6 +87,22 @@ fn active(ops: *mut bpf_sock_ops, sk: *mut c_void) {
         // Others may have asked for callbacks of their own, and their flags are in the same field.
         let flags = read_volatile(addr_of!((*ops).bpf_sock_ops_cb_flags));
         bpf_sock_ops_cb_flags_set(ops, (flags | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+    }
+}
+
+/// Puts the origin where the server's end will look for it.
+///
+/// # Safety
+/// `record` must be in a socket's storage.
+#[inline(always)]
+unsafe fn leave(record: *mut OriginRecord, key: JoinKey) {
+    // SAFETY: by contract; `key` lives on the stack during the call.
+    unsafe {
+        (*record).join = key;
+        (*record).join_check = key;
+        if bpf_map_update_elem(raw(&maps::JOIN), ptr::from_ref(&key).cast(), record.cast(), 0) != 0 {
+            count(counter::STORE_FAILED);
+        }
     }
 }
 
@@ -152,6 +169,9 @@ fn changed(ops: *mut bpf_sock_ops, sk: *mut c_void) {
         return;
     }
     let Some(socket) = socket_of(sk) else { return };
+    if new == BPF_TCP_CLOSE {
+        tls::gone(socket);
+    }
     // SAFETY: the storage value of this socket; the key is in its memory.
     unsafe {
         let key = &raw mut (*socket).origin.join;
@@ -161,6 +181,20 @@ fn changed(ops: *mut bpf_sock_ops, sk: *mut c_void) {
         bpf_map_delete_elem(raw(&maps::JOIN), key.cast_const().cast());
         *key = JoinKey { client_next: 0, server_next: 0 };
     }
+}
+
+/// Whether the agent may be at the other end. An entry for nothing costs each connection of the node more than all else
+/// here. The agent's port at an address that is not known as its own counts, so that user space hears of it
+/// ([`STATE_CONFLICT`]); loopback leads to nobody else's namespace.
+///
+/// # Safety
+/// `record` must be a value of the origins map.
+#[inline(always)]
+unsafe fn may_be_agents(record: *const OriginRecord) -> bool {
+    // SAFETY: as in `is_own`.
+    let (destination, port): (Address, u32) =
+        unsafe { (*addr_of!((*record).destination).cast(), (*record).destination_port) };
+    (!destination.is_loopback() && place::receives_on(port)) || unsafe { is_own(record) }
 }
 
 /// Whether the client wanted to reach the agent. Loopback (and the unspecified address, which Linux takes for

@@ -1,5 +1,6 @@
 //! The maps. User space finds them by these names.
 
+use super::decided::{CELLS, Decided};
 use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     helpers::generated::bpf_map_lookup_elem,
@@ -7,8 +8,8 @@ use aya_ebpf::{
 };
 use core::{arch::asm, ffi::c_void, ptr};
 use spanwarden_ebpf::abi::{
-    self, AttemptKey, BucketKey, DenyKey, Finding, JoinKey, OriginRecord, Policy, Pulse, Settings, Socket,
-    TlsAttempt, counter,
+    self, AttemptKey, BucketKey, DenyKey, Ending, Finding, JoinKey, OriginRecord, Policy, Pulse, Settings,
+    Socket, TlsAttempt, TlsHello, counter,
 };
 
 /// Origins and flows: of client sockets from `connect` on, of accepted sockets from `PASSIVE_ESTABLISHED` on.
@@ -47,13 +48,26 @@ pub(super) static DENIED: LruHashMap<DenyKey, u64, { abi::DENIALS }> = LruHashMa
 #[btf_map]
 pub(super) static ATTEMPTS: LruHashMap<AttemptKey, TlsAttempt, { abi::ATTEMPTS }> = LruHashMap::new();
 
+/// TLS connections that wait for the server's first answer.
+#[btf_map]
+pub(super) static HELLOS: LruHashMap<AttemptKey, TlsHello, { abi::HELLOS }> = LruHashMap::new();
+
 /// Token buckets: the theoretical arrival time of the next token's use, nanoseconds since boot.
 #[btf_map]
 pub(super) static BUCKETS: LruHashMap<BucketKey, u64, { abi::BUCKETS }> = LruHashMap::new();
 
+/// Sockets of which nothing is to be looked at, by their ports. Made anew with the programs, or pinned together with
+/// them: only programs that have run all the time may rely on it.
+#[btf_map]
+pub(super) static DECIDED: Array<Decided, CELLS> = Array::new();
+
 /// Plaintext findings.
 #[btf_map]
 pub(super) static FINDINGS: RingBuf<Finding, { abi::FINDINGS_BYTES }> = RingBuf::new();
+
+/// Blocked connections that user space is to end.
+#[btf_map]
+pub(super) static ENDINGS: RingBuf<Ending, { abi::ENDINGS_BYTES }> = RingBuf::new();
 
 /// Indexed by [`counter`].
 #[btf_map]

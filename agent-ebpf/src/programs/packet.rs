@@ -52,13 +52,18 @@ impl Packet {
         // SAFETY: context fields in their own widths.
         let (protocol, total) =
             unsafe { (read_volatile(addr_of!((*skb).protocol)), read_volatile(addr_of!((*skb).len))) };
-        let (is_v6, tcp) = match protocol {
-            ETH_P_IP => (false, tcp_in_v4(skb)?),
-            ETH_P_IPV6 => (true, tcp_in_v6(skb)?),
+        let (is_v6, tcp, header) = match protocol {
+            ETH_P_IP => match plain::<20>(skb) {
+                Some(header) => (false, 20, header),
+                None => with_header(skb, false, tcp_in_v4(skb)?)?,
+            },
+            ETH_P_IPV6 => match plain::<40>(skb) {
+                Some(header) => (true, 40, header),
+                None => with_header(skb, true, tcp_in_v6(skb)?)?,
+            },
             _ => return None,
         };
-        // RFC 9293 section 3.1: ports, sequence, acknowledgment, offset and flags.
-        let [ports, sequence, _, control]: [u32; 4] = load(skb, tcp)?;
+        let Header { ports, sequence, control } = header;
         let flags = control >> 8 & 0xff;
         let payload = tcp + (control >> 4 & 0xf) * 4;
         if total < payload {
@@ -119,6 +124,45 @@ impl Packet {
             Address::mapped(load(skb, v4).unwrap_or(0))
         }
     }
+}
+
+/// What of the TCP header is read (RFC 9293 section 3.1), each as it is in memory.
+struct Header {
+    ports: u32,
+    sequence: u32,
+    /// Offset of the data, and the flags.
+    control: u32,
+}
+
+/// The TCP header right behind an IP header of IP bytes without options or extensions, where both are in the packet's
+/// linear part: hardly any is not, and no helper needs to be called for it.
+#[inline(always)]
+fn plain<const IP: usize>(skb: *mut __sk_buff) -> Option<Header> {
+    // SAFETY: the verifier makes sure that nothing is read beyond the end, which is compared with first. The context's
+    // fields are numbers of 32 bits that it turns into pointers.
+    unsafe {
+        let data = read_volatile(addr_of!((*skb).data)) as usize;
+        let end = read_volatile(addr_of!((*skb).data_end)) as usize;
+        if data + IP + 20 > end {
+            return None;
+        }
+        let word = |at: usize| read_volatile((data + at) as *const u32);
+        // RFC 791 section 3.1: version and length in the first byte, the protocol in the tenth. RFC 8200 section 3: the
+        // next header in the seventh.
+        let is_plain = if IP == 20 {
+            word(0) & 0xff == 0x45 && word(8) >> 8 & 0xff == IPPROTO_TCP
+        } else {
+            word(4) >> 16 & 0xff == IPPROTO_TCP
+        };
+        is_plain.then(|| Header { ports: word(IP), sequence: word(IP + 4), control: word(IP + 12) })
+    }
+}
+
+/// The TCP header at `tcp`, wherever that is.
+#[inline(always)]
+fn with_header(skb: *mut __sk_buff, is_v6: bool, tcp: u32) -> Option<(bool, u32, Header)> {
+    let [ports, sequence, _, control]: [u32; 4] = load(skb, tcp)?;
+    Some((is_v6, tcp, Header { ports, sequence, control }))
 }
 
 /// Offset of the TCP header in an IPv4 packet.

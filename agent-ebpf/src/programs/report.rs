@@ -17,9 +17,9 @@ use aya_ebpf::{
 };
 use core::{ffi::c_void, ptr};
 use spanwarden_ebpf::abi::{
-    ABI_VERSION, BLOCKED_SHARE, BUCKET_BLOCKED, BUCKET_FINDINGS, DenyKey, FLAG_BLOCKED, FLAG_NOT_ENFORCED,
-    FLAG_PRE_EXISTING, FLOW_BLOCKED, Finding, KIND_FALLBACK, KIND_PLAINTEXT, MODE_BLOCK, OTLP_PORTS,
-    OriginRecord, PROOF_GRPC, PROOF_PATH, STATE_NONE, STATE_PRE_EXISTING, Socket, TlsAttempt, counter,
+    ABI_VERSION, BUCKET_FINDINGS, DenyKey, FLAG_BLOCKED, FLAG_NOT_ENFORCED, FLAG_PRE_EXISTING, FLOW_BLOCKED,
+    Finding, KIND_FALLBACK, KIND_PLAINTEXT, MODE_BLOCK, OTLP_PORTS, OriginRecord, PROOF_GRPC, PROOF_PATH,
+    STATE_NONE, STATE_PRE_EXISTING, Socket, counter,
 };
 
 /// Id of the root of the cgroup2 hierarchy, where kernel threads are.
@@ -211,17 +211,12 @@ unsafe fn send(
     let (rate, burst) = maps::SETTINGS
         .get(0)
         .map_or((0, 0), |settings| (settings.findings_per_second, settings.findings_burst));
-    let (what, share) = if event.evidence.flags & FLAG_BLOCKED == 0 {
-        (BUCKET_FINDINGS, 1)
-    } else {
-        (BUCKET_BLOCKED, BLOCKED_SHARE)
-    };
-    if !throttle::admits(ruling.pod, what, rate.saturating_mul(share), burst.saturating_mul(share)) {
+    if !throttle::admits(ruling.pod, BUCKET_FINDINGS, rate, burst) {
         count(counter::THROTTLED);
         return;
     }
     // SAFETY: by contract.
-    let attempt = unsafe { attempts::recent(origin) };
+    let cause = unsafe { attempts::cause(origin) };
     let Some(mut entry) = maps::FINDINGS.reserve(0) else {
         count(counter::FULL);
         return;
@@ -243,14 +238,8 @@ unsafe fn send(
         *(&raw mut (*finding).remote).cast() = event.remote;
         (*finding).local_port = packet.source_port();
         (*finding).remote_port = packet.destination_port();
-        if let Some((attempt, weak)) = attempt {
-            (*finding).kind = KIND_FALLBACK;
-            (*finding).tls = *attempt;
-            (*finding).tls.weak = u32::from(weak);
-        } else {
-            (*finding).kind = KIND_PLAINTEXT;
-            (*finding).tls = TlsAttempt::default();
-        }
+        let is_fallback = cause.write(origin, &raw mut (*finding).tls);
+        (*finding).kind = if is_fallback { KIND_FALLBACK } else { KIND_PLAINTEXT };
         (*finding).origin = *origin;
     }
     entry.submit(0);

@@ -3,13 +3,13 @@
 use super::{
     attempts::{self, Failure},
     egress::full_socket,
-    packet::{Packet, load_up_to},
+    packet::{Address, Packet, load_up_to},
     socket_of,
 };
 use aya_ebpf::bindings::__sk_buff;
-use core::ptr::addr_of_mut;
+use core::ptr::{addr_of, addr_of_mut};
 use spanwarden_ebpf::{
-    abi::{FLOW_DONE, Socket, WATCH_NOTHING, WATCH_TLS},
+    abi::{FLOW_DONE, Socket, TLS_NO_ANSWER, WATCH_NOTHING, WATCH_TLS},
     proto::tls::{self, HEAD, PENDING, RECORDS, SUCCEEDED, Side, UNKNOWN},
 };
 
@@ -28,7 +28,10 @@ pub(super) fn hello(skb: *mut __sk_buff, socket: *mut Socket, packet: &Packet) {
         } else {
             (*flow).received.start(0);
         }
+        (*flow).local = core::mem::transmute::<Address, [u8; 16]>(packet.source(skb));
+        (*flow).local_port = packet.source_port();
         (*flow).watch = WATCH_TLS;
+        attempts::hello(socket);
     }
     sent(skb, socket, packet);
 }
@@ -48,7 +51,7 @@ pub(super) fn sent(skb: *mut __sk_buff, socket: *mut Socket, packet: &Packet) {
     if packet.closes() {
         unsafe { (*flow).sent.closed(packet.resets()) };
     }
-    conclude(skb, socket, packet, true);
+    conclude(socket);
 }
 
 /// A packet that the server sends.
@@ -58,6 +61,9 @@ pub(super) fn received(skb: *mut __sk_buff, socket: *mut Socket, packet: &Packet
     // watches.
     let flow = unsafe { addr_of_mut!((*socket).flow) };
     let at = packet.sequence.wrapping_sub(unsafe { (*flow).peer_base });
+    if packet.len > 0 && unsafe { (*flow).received.is_first() } {
+        unsafe { attempts::answered(addr_of!((*socket).origin)) };
+    }
     if packet.len > 0 && unsafe { (*flow).received.begin(at, packet.len) } {
         let mut round = 0;
         while round < RECORDS && spanwarden_received_record(skb, at, packet.payload, packet.len) != 0 {
@@ -67,7 +73,26 @@ pub(super) fn received(skb: *mut __sk_buff, socket: *mut Socket, packet: &Packet
     if packet.closes() {
         unsafe { (*flow).received.closed(packet.resets()) };
     }
-    conclude(skb, socket, packet, false);
+    conclude(socket);
+}
+
+/// The connection is no more. Where the kernel gave it up (nothing was acknowledged for too long, an ICMP error, no answer
+/// to keep-alives) no packet has said so.
+#[inline(always)]
+pub(super) fn gone(socket: *mut Socket) {
+    // SAFETY: the storage value of the callback's own socket, whose lock is held.
+    unsafe {
+        let flow = addr_of_mut!((*socket).flow);
+        // Once the server has answered, it takes packets to tell what went wrong.
+        if (*flow).watch != WATCH_TLS || !(*flow).received.is_silent() {
+            return;
+        }
+        (*flow).watch = WATCH_NOTHING;
+        (*flow).state = FLOW_DONE;
+        let local = core::mem::transmute::<[u8; 16], Address>((*flow).local);
+        let failure = Failure { kind: TLS_NO_ANSWER, detail: 0, local, local_port: (*flow).local_port };
+        attempts::failed(addr_of!((*socket).origin), &failure);
+    }
 }
 
 /// One record's beginning, or what of it is in the packet; whether there may be more. A global function like
@@ -130,7 +155,7 @@ fn next(skb: *mut __sk_buff, side: &mut Side, at: u32, payload: u32, length: u32
 
 /// Ends the watch when the outcome is known.
 #[inline(always)]
-fn conclude(skb: *mut __sk_buff, socket: *mut Socket, packet: &Packet, is_sent: bool) {
+fn conclude(socket: *mut Socket) {
     // SAFETY: as in `received`.
     unsafe {
         let flow = addr_of_mut!((*socket).flow);
@@ -144,11 +169,8 @@ fn conclude(skb: *mut __sk_buff, socket: *mut Socket, packet: &Packet, is_sent: 
         if outcome.kind == SUCCEEDED {
             attempts::succeeded(origin);
         } else if outcome.kind != UNKNOWN {
-            let (local, local_port) = if is_sent {
-                (packet.source(skb), packet.source_port())
-            } else {
-                (packet.destination(skb), packet.destination_port())
-            };
+            let local = core::mem::transmute::<[u8; 16], Address>((*flow).local);
+            let local_port = (*flow).local_port;
             let failure = Failure { kind: outcome.kind, detail: outcome.detail, local, local_port };
             attempts::failed(origin, &failure);
         }

@@ -223,6 +223,24 @@ impl Classifier {
         self.mode & PREPARED != 0
     }
 
+    /// Whether the next packet matters only if a request begins it.
+    #[inline(always)]
+    pub fn is_idle(&self) -> bool {
+        self.stage == IDLE
+    }
+
+    /// Whether a packet that begins with these eight bytes adds nothing: between the requests of an HTTP/1 connection,
+    /// and none that matters begins here. The same would come of [`begin`](Self::begin) and [`round`](Self::round).
+    #[inline(always)]
+    pub fn passes_over(&self, eight: u64) -> bool {
+        let five = eight >> 24;
+        self.is_idle()
+            && five != POST
+            && five != PREFACE_START
+            && five != CONNECT_START
+            && !(self.mode & ASKED != 0 && is_tls_record(five))
+    }
+
     /// A packet with `len` bytes of payload at position `at`: whether any of it is to be looked at.
     #[inline(always)]
     pub fn begin(&mut self, at: u32, len: u32) -> bool {

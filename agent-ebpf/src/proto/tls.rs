@@ -93,13 +93,15 @@ const RESET: u32 = 1 << 9;
 const LOST: u32 = 1 << 10;
 /// Where the records begin is not known: at the next packet.
 const UNSYNCED: u32 = 1 << 11;
+/// A packet with payload was seen.
+const BEGUN: u32 = 1 << 12;
 
 /// [`Outcome::kind`]: not decided.
 pub const PENDING: u32 = 0;
 /// [`Outcome::kind`]: application data went both ways.
-pub const SUCCEEDED: u32 = 8;
+pub const SUCCEEDED: u32 = 100;
 /// [`Outcome::kind`]: over, and not known how.
-pub const UNKNOWN: u32 = 9;
+pub const UNKNOWN: u32 = 101;
 
 /// What has become of a TLS connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +180,20 @@ impl Side {
             return false;
         }
         known < len
+    }
+
+    /// Whether this is the first time that it is asked: of packets with payload.
+    #[inline(always)]
+    pub fn is_first(&mut self) -> bool {
+        let first = self.facts & BEGUN == 0;
+        self.facts |= BEGUN;
+        first
+    }
+
+    /// Whether the side has sent nothing.
+    #[inline(always)]
+    pub fn is_silent(&self) -> bool {
+        self.facts & BEGUN == 0
     }
 
     /// Where in the packet at position `at` the next byte to be looked at is.

@@ -8,7 +8,7 @@ use super::{
 use proptest::prelude::*;
 use spanwarden_ebpf::{
     abi::PROOF_PATH,
-    proto::{Stream, Verdict, check_split},
+    proto::{CHUNK, Classifier, PENDING, ROUNDS, Stream, Verdict, check_split},
 };
 
 /// A request of the model, and the signal that it is for.
@@ -81,6 +81,35 @@ fn first_of(requests: impl Iterator<Item = Option<u32>>) -> Vec<Found> {
     requests.flatten().take(1).map(|signal| (signal, PROOF_PATH)).collect()
 }
 
+/// [`Stream::packet`] without its shortcut between the requests of HTTP/1: every packet is begun, and read in rounds.
+/// The result, the proof, and whether a proxy's answer is awaited.
+fn the_long_way(parser: &mut Classifier, at: u32, payload: &[u8]) -> (u32, u32, bool) {
+    let length = payload.len() as u32;
+    if parser.result() == PENDING && length > 0 && parser.begin(at, length) {
+        for _ in 0..ROUNDS {
+            if !parser.wants_more(length) {
+                break;
+            }
+            let rest = &payload[parser.offset() as usize..];
+            let n = rest.len().min(CHUNK);
+            let mut chunk = [0; CHUNK];
+            chunk[..n].copy_from_slice(&rest[..n]);
+            parser.round(&chunk, n as u32);
+        }
+    }
+    (parser.result(), parser.evidence().proof, parser.awaits_tunnel())
+}
+
+/// The same with the shortcut; whether it was taken.
+fn the_short_way(parser: &mut Classifier, at: u32, payload: &[u8]) -> ((u32, u32, bool), bool) {
+    let passed = parser.result() == PENDING
+        && payload.first_chunk().is_some_and(|start| parser.passes_over(u64::from_be_bytes(*start)));
+    if passed {
+        return ((parser.result(), parser.evidence().proof, parser.awaits_tunnel()), true);
+    }
+    (the_long_way(parser, at, payload), false)
+}
+
 /// Bytes that get past the first comparisons more often than random ones do.
 fn streams() -> impl Strategy<Value = Vec<u8>> {
     let start = prop_oneof![
@@ -137,6 +166,51 @@ proptest! {
         packets.extend(bytes.iter().zip(&requests).flat_map(|(bytes, (_, places))| cut(bytes, places)));
         let expected = first_of(requests.iter().map(|((_, signal), _)| *signal));
         prop_assert_eq!(send(&packets, &again), expected);
+    }
+
+    /// Whatever an HTTP/1 connection goes on with, its packets are told the same with the shortcut as without.
+    #[test]
+    fn the_shortcut_changes_nothing(
+        first in prop_oneof![
+            Just(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+            Just(b"CONNECT a:4318 HTTP/1.1\r\n\r\n".to_vec()),
+            http1().prop_map(|(bytes, _)| bytes),
+            streams(),
+        ],
+        rest in proptest::collection::vec(
+            (prop_oneof![
+                Just(b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+                Just(b"CONNECT a:4318 HTTP/1.1\r\n\r\n".to_vec()),
+                Just(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc".to_vec()),
+                http1().prop_map(|(bytes, _)| bytes),
+                streams(),
+                proptest::collection::vec(any::<u8>(), 0..20),
+            ], proptest::option::of(any::<bool>()), any::<bool>(), 0usize..12),
+            0..12,
+        ),
+        port in any::<bool>(),
+    ) {
+        let mut long = Classifier::default();
+        long.prepare(port, false);
+        let mut short = long;
+        let mut at = 0;
+        for (bytes, answered, again, less) in [(first, None, false, 0)].into_iter().chain(rest) {
+            let bytes = &bytes[..bytes.len().saturating_sub(less)];
+            if let (Some(opened), true) = (answered, long.awaits_tunnel()) {
+                long.tunnel_answered(opened);
+                short.tunnel_answered(opened);
+            }
+            for _ in 0..=usize::from(again) {
+                let expected = the_long_way(&mut long, at, bytes);
+                let (told, passed) = the_short_way(&mut short, at, bytes);
+                prop_assert_eq!(told, expected);
+                prop_assert!(!passed || told.0 == PENDING);
+            }
+            at = at.wrapping_add(bytes.len() as u32);
+        }
+        long.close();
+        short.close();
+        prop_assert_eq!(long.result(), short.result());
     }
 
     /// The close of a connection, an alien port, garbage after any start: nothing panics, and nothing is found twice.

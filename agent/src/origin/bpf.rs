@@ -165,7 +165,7 @@ impl KernelOrigins {
             side,
             watched: enforce::Watched::of(&attached.root),
             own: self.own_record,
-            pods: self.resolver.pods(),
+            resolver: Arc::clone(&self.resolver),
             findings_beat: Arc::clone(&self.findings_beat),
         })
     }
@@ -192,7 +192,12 @@ fn start(
 ) -> Result<(BTreeSet<IpAddr>, OriginRecord), OriginError> {
     let Options { own_addresses, ports, plaintext, findings: output, cluster_cidrs, .. } = options;
     // First: until then pinned programs take a process that is no more for the agent.
-    let record = selftest::identity(origins)?;
+    let failed = attached.store_failures();
+    let record = selftest::identity(origins).map_err(|error| match error {
+        // There is no record either way, and the programs say which.
+        OriginError::Outside if attached.store_failures() > failed => OriginError::NoSocketMemory,
+        other => other,
+    })?;
     let OriginRecord { netns_cookie, tgid: agent_tgid, .. } = record;
     // Any port until the self-test, whose listener has one of its own, is done.
     let settings = |ports: &[u16]| abi::settings(netns_cookie, agent_tgid, ports, plaintext, output);

@@ -12,6 +12,7 @@
 mod destroy;
 mod diag;
 mod encode;
+mod endings;
 mod error;
 mod heartbeat;
 mod helper;
@@ -23,14 +24,15 @@ mod tree;
 mod waiting;
 
 use diag::Diag;
+use endings::Endings;
 pub use error::EnforceError;
 pub use helper::missing;
 pub(super) use tree::Watched;
 
 use super::{
-    PodSource,
     bpf::KernelOrigins,
     findings::{Finding, PlaintextMode, Proof},
+    join::Resolver,
     loader::EnforceSide,
 };
 use crate::{
@@ -70,8 +72,15 @@ static DESTROYED: LazyLock<metrics::Counters> = LazyLock::new(|| {
         "spanwarden_plaintext_destroyed",
         "Connections that were to be ended, by result: destroyed; late (destroyed after data had passed, because the \
          pod was not known yet); gone (ended before); no_namespace, refused, unsupported, failed, declined, queue_full, \
-         no_helper (not destroyed: what is sent on them is dropped until they time out).",
+         no_helper (not destroyed: what is sent on them is dropped, and with the next packet it is tried again).",
         &["result"],
+    )
+});
+static RESTARTS: LazyLock<metrics::Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_enforcement_helper_restarts",
+        "How often the process that ends blocked connections had ended and was started again.",
+        &[],
     )
 });
 
@@ -91,7 +100,7 @@ pub(super) struct Kernel {
     pub(super) watched: Watched,
     /// This program's own record.
     pub(super) own: OriginRecord,
-    pub(super) pods: Arc<dyn PodSource>,
+    pub(super) resolver: Arc<Resolver>,
     /// Goes up as long as findings are read.
     pub(super) findings_beat: Arc<AtomicU64>,
 }
@@ -99,7 +108,8 @@ pub(super) struct Kernel {
 /// Enforces a policy. Dropping it ends enforcement: everything passes.
 pub struct Enforcer {
     shared: Arc<Shared>,
-    heartbeat: Mutex<Option<Heartbeat>>,
+    /// What the threads begin with.
+    work: Mutex<Option<(Heartbeat, Endings)>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -112,6 +122,8 @@ struct Shared {
     findings_beat: Arc<AtomicU64>,
     /// Goes up as long as pods are followed.
     pods_beat: AtomicU64,
+    /// Goes up as long as the kernel's orders are read.
+    endings_beat: AtomicU64,
     /// Whether the kernel was told to enforce.
     active: AtomicBool,
     stop: AtomicBool,
@@ -133,10 +145,10 @@ impl Enforcer {
         policy: &PlaintextPolicy,
         required: bool,
     ) -> Result<Self, EnforceError> {
-        let Kernel { side, watched, own, pods, findings_beat } =
+        let Kernel { side, watched, own, resolver, findings_beat } =
             kernel.take_enforcement().ok_or(EnforceError::Taken)?;
         let blocks = policy.blocks() && !policy.places.is_empty();
-        let helper = match blocks.then(|| Helper::start(watched.path.clone(), own.tgid)) {
+        let helper = match blocks.then(|| Helper::start(&watched.path, own.tgid)) {
             Some(Err(error)) if required => return Err(error),
             Some(Err(error)) => {
                 warn!(
@@ -148,11 +160,13 @@ impl Enforcer {
             Some(Ok(helper)) => Some(helper),
             None => None,
         };
-        let EnforceSide { policies, pulse, denied } = side;
+        let EnforceSide { policies, pulse, denied, endings } = side;
         let chain = own.ancestors.iter().copied().chain([own.cgroup_id]).filter(|&id| id != 0);
-        let policies = Policies::new((policies, denied), policy.clone(), watched, chain.collect(), pods);
+        let policies =
+            Policies::new((policies, denied), policy.clone(), watched, chain.collect(), resolver.pods());
         policies.rescan();
         let heartbeat = blocks.then(|| Heartbeat::new(pulse, policy.kill_switch.clone()));
+        let endings = blocks.then(|| Endings::new(endings, resolver));
         let shared = Shared {
             policy: policy.clone(),
             policies,
@@ -160,13 +174,15 @@ impl Enforcer {
             own_tgid: own.tgid,
             findings_beat,
             pods_beat: AtomicU64::new(0),
+            endings_beat: AtomicU64::new(0),
             active: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             said: Mutex::default(),
             waiting: Waiting::default(),
         };
-        Ok(Self { shared: Arc::new(shared), heartbeat: Mutex::new(heartbeat), threads: Mutex::default() })
+        let work = Mutex::new(heartbeat.zip(endings));
+        Ok(Self { shared: Arc::new(shared), work, threads: Mutex::default() })
     }
 
     /// Starts the threads. After capabilities were dropped; a second call does nothing.
@@ -178,16 +194,18 @@ impl Enforcer {
         let shared = Arc::clone(&self.shared);
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         threads.push(named("enforce-policy").spawn(move || shared.follow_pods())?);
-        let heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(heartbeat) = heartbeat {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((heartbeat, endings)) = work {
+            let shared = Arc::clone(&self.shared);
+            threads.push(named("enforce-end").spawn(move || shared.end_connections(endings))?);
             let shared = Arc::clone(&self.shared);
             threads.push(named("enforce-beat").spawn(move || shared.beat(heartbeat))?);
         }
         Ok(())
     }
 
-    /// To be called with every finding: ends the connection of one that was blocked, or should have been. Does not
-    /// wait.
+    /// To be called with every finding: ends the connection of one that should have been blocked, and passed because its
+    /// pod was not known yet. Does not wait.
     pub fn finding(&self, finding: &Finding) {
         self.shared.finding(finding);
     }
@@ -211,7 +229,7 @@ impl Shared {
 
     fn finding(&self, finding: &Finding) {
         if finding.blocked {
-            self.destroy(finding, 0);
+            // The kernel has ordered its end: see `endings`.
             return;
         }
         let Some(uid) = self.missed(finding) else { return };
@@ -227,7 +245,17 @@ impl Shared {
         if deny_for > 0 {
             self.policies.deny(uid, finding.destination, boot_ns().saturating_add(deny_for));
         }
-        self.destroy(finding, LATE);
+        let process = finding.origin.process.as_ref();
+        self.destroy(Request {
+            id: LATE,
+            socket_cookie: finding.socket_cookie,
+            netns_cookie: finding.netns_cookie,
+            tgid: process.map_or(0, |process| process.pid),
+            local: finding.local,
+            remote: finding.remote,
+            destination: finding.destination,
+            cgroup: process.and_then(|process| process.cgroup_path.clone()).unwrap_or_default(),
+        });
     }
 
     /// Looks again at what waits for its pod to become known.
@@ -261,27 +289,36 @@ impl Shared {
         finding.origin.pod_uid.as_deref().filter(|_| enforceable && proven && !own)
     }
 
-    fn destroy(&self, finding: &Finding, late: u64) {
-        let process = finding.origin.process.as_ref();
-        let request = Request {
-            id: (self.asked.fetch_add(1, Ordering::Relaxed) + 1) | late,
-            socket_cookie: finding.socket_cookie,
-            netns_cookie: finding.netns_cookie,
-            tgid: process.map_or(0, |process| process.pid),
-            local: finding.local,
-            remote: finding.remote,
-            destination: finding.destination,
-            cgroup: process.and_then(|process| process.cgroup_path.clone()).unwrap_or_default(),
-        };
+    /// Has a connection ended. The request's id is 0, or [`LATE`].
+    fn destroy(&self, request: Request) {
+        let id = request.id | (self.asked.fetch_add(1, Ordering::Relaxed) + 1);
+        let request = Request { id, ..request };
         let result = match self.helper.as_ref().map(|helper| helper.ask(&request)) {
             Some(Ok(())) => return,
             Some(Err(NotSent::Full)) => "queue_full",
             Some(Err(NotSent::Ended)) | None => "no_helper",
         };
-        self.count(result, finding.socket_cookie, 0);
+        self.count(result, request.socket_cookie, 0);
+    }
+
+    /// The life of the thread that does what the kernel orders.
+    fn end_connections(&self, mut endings: Endings) {
+        while !self.stopped() {
+            self.endings_beat.fetch_add(1, Ordering::Relaxed);
+            endings.wait(BEAT);
+            while let Some(request) = endings.next() {
+                self.endings_beat.fetch_add(1, Ordering::Relaxed);
+                self.destroy(request);
+            }
+        }
     }
 
     fn note(&self, reply: Reply) {
+        if reply.is_ready() {
+            RESTARTS.with_label_values::<&str>(&[]).inc();
+            warn!("the process that ends blocked connections had ended, and was started again");
+            return;
+        }
         let result = match reply.outcome {
             Outcome::Destroyed if reply.id & LATE != 0 => "late",
             outcome => outcome.as_str(),
@@ -303,8 +340,8 @@ impl Shared {
                 connection,
                 result,
                 error,
-                "a blocked connection cannot be ended: what it sends is dropped, and its owner \
-                 notices by a timeout (said once for each result; spanwarden_plaintext_destroyed counts them)"
+                "a blocked connection could not be ended: what it sends is dropped, and it is tried again with its next \
+                 packet (said once for each result; spanwarden_plaintext_destroyed counts them)"
             );
         }
     }
@@ -337,9 +374,11 @@ impl Shared {
     /// The life of the thread that beats, and takes what the helper answers.
     fn beat(&self, mut heartbeat: Heartbeat) {
         let (mut findings, mut pods) = (Watch::new(FINDINGS_SILENCE), Watch::new(PODS_SILENCE));
+        let mut endings = Watch::new(FINDINGS_SILENCE);
         while !self.stopped() {
             let vitals = Vitals {
                 findings: findings.runs(&self.findings_beat),
+                endings: endings.runs(&self.endings_beat),
                 pods: pods.runs(&self.pods_beat),
                 helper: self.helper.as_ref().is_none_or(Helper::is_running),
             };

@@ -158,6 +158,8 @@ pub enum TlsFailureKind {
     Refused,
     /// The client gave up without an answer.
     NoAnswer,
+    /// There was no answer when the plaintext came, and the client has not given up as far as was seen.
+    Unanswered,
 }
 
 impl TlsFailureKind {
@@ -171,6 +173,7 @@ impl TlsFailureKind {
             Self::Reset => "reset",
             Self::Refused => "refused",
             Self::NoAnswer => "no-answer",
+            Self::Unanswered => "unanswered",
         }
     }
 

@@ -101,6 +101,13 @@ impl Resolver {
         Some(Arc::new(Origin { pod: Some(pod), ..origin.clone() }))
     }
 
+    /// The path of the opener's cgroup below the watched root.
+    pub(super) fn cgroup_path(&self, record: &OriginRecord) -> Option<String> {
+        let place =
+            self.tree.find(record.cgroup_id, &record.ancestors, |path| place(path, &self.below_mount));
+        place.and_then(|place| place.path)
+    }
+
     /// What is known to be at an address: a Service, or a pod.
     pub(super) fn behind(&self, address: IpAddr) -> Option<Behind> {
         if let Some(service) = self.pods.service_by_ip(address) {

@@ -22,7 +22,7 @@ pub(super) use maps::{ConsumerSide, EnforceSide};
 use pins::{Pinned, Pins};
 
 use super::{
-    bpf::abi,
+    bpf::{Counters, abi},
     capabilities,
     findings::places::{self, Places},
 };
@@ -87,6 +87,12 @@ impl Attached {
 
     pub(super) fn set_settings(&mut self, settings: abi::Settings) -> Result<(), OriginError> {
         self.settings.set(0, settings, 0).map_err(|e| OriginError::Map { map: "SETTINGS", chain: chain(&e) })
+    }
+
+    /// How often there was no memory for what is stored in a socket; 0 when it can't be told.
+    pub(super) fn store_failures(&self) -> u64 {
+        let counters = self.consumer.as_ref().map(|side| Counters::load(&side.counters, 0));
+        counters.and_then(Result::ok).map_or(0, |counters| counters.store_failed)
     }
 
     /// Once.

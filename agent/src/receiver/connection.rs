@@ -21,7 +21,7 @@ use http_body::Body as _;
 use hyper::{body::Incoming, server::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     sync::Notify,
     time::timeout,
@@ -31,8 +31,9 @@ use super::{
     Protocol, Shutdown, Transport,
     accept::Service,
     admission::Share,
-    drive::{Activity, drive},
+    drive::{Activity, End, drive},
     grpc, handshake, http as otlp_http,
+    linger::linger,
     places::Standing,
     refusals,
     reply::Reply,
@@ -59,10 +60,8 @@ const MAX_HEADERS: u32 = 16 << 10;
 /// gRPC's `keepalive.server_parameters` where they are not configured.
 const KEEPALIVE_TIME: Duration = Duration::from_hours(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// After an early answer, what the client is still sending is thrown away for so long and so far, so that the
-/// answer reaches it: closing with unread bytes would reset the connection and discard it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 16 << 20;
+/// To send the last bytes of a connection.
+const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// What the requests of one connection share.
 pub(super) struct Connection {
@@ -121,6 +120,11 @@ impl Connection {
         if !body.is_end_stream() {
             self.unread.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether there is such a body. The connection cannot be used again, nor closed at once, if it is of HTTP/1.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 }
 
@@ -221,7 +225,7 @@ pub(super) async fn serve(
             connection.refuse_connection(&connection.origin, "plaintext_on_tls_port", detail);
             refusals::report(&connection.origin, Reason::PlaintextTelemetry);
             if let Some(answer) = sniff::answer_to_plaintext(protocol) {
-                answer_and_close(stream, &answer).await;
+                answer_and_close(&connection, stream, &answer).await;
             }
         }
         None => serve_plain(connection, stream, protocol, shutdown).await,
@@ -238,12 +242,12 @@ async fn serve_plain(
         (sniff::Protocol::Tls, _) => {
             let detail = "it speaks TLS, this port speaks plaintext; configure tls here, or `insecure` there";
             connection.refuse_connection(&connection.origin, "tls_on_plaintext_port", detail);
-            answer_and_close(stream, sniff::ANSWER_TO_TLS).await;
+            answer_and_close(&connection, stream, sniff::ANSWER_TO_TLS).await;
         }
         (sniff::Protocol::Http1, Transport::Grpc) => {
             let detail = "it speaks HTTP/1 on the gRPC port; OTLP/HTTP has a port of its own";
             connection.refuse_connection(&connection.origin, "http1_on_grpc_port", detail);
-            answer_and_close(stream, &sniff::answer_to_http1_on_grpc()).await;
+            answer_and_close(&connection, stream, &sniff::answer_to_http1_on_grpc()).await;
         }
         (sniff::Protocol::Http2, _) | (_, Transport::Grpc) => {
             serve_http(Arc::new(connection), stream, Http::Two, shutdown).await;
@@ -300,12 +304,18 @@ where
         }
         Http::One => {
             let mut conn = http1(&connection).serve_connection(TokioIo::new(stream), handler);
-            let closed = drive(&mut conn, &connection, shutdown).await;
+            let end = drive(&mut conn, &connection, shutdown).await;
             let mut stream = conn.into_parts().io.into_inner();
-            if closed && connection.unread.load(Ordering::Relaxed) {
-                linger(&mut stream).await;
-            } else {
-                let _ = timeout(LINGER, stream.shutdown()).await;
+            let sending = match end {
+                End::Done => connection.has_unread(),
+                End::Malformed => true,
+                End::Cut => false,
+            };
+            match connection.protocol {
+                Protocol::Http { max_body, .. } if sending => {
+                    linger(&mut stream, &connection.limits, max_body).await;
+                }
+                _ => drop(timeout(LAST_BYTES, stream.shutdown()).await),
             }
         }
     }
@@ -363,27 +373,10 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
 }
 
 /// Sends a last word to a client that speaks the wrong protocol.
-async fn answer_and_close(mut stream: Sniffed<TcpStream>, answer: &[u8]) {
-    if let Ok(Ok(())) = timeout(LINGER, stream.get_mut().write_all(answer)).await {
-        linger(&mut stream).await;
+async fn answer_and_close(connection: &Connection, mut stream: Sniffed<TcpStream>, answer: &[u8]) {
+    if let Ok(Ok(())) = timeout(LAST_BYTES, stream.get_mut().write_all(answer)).await {
+        linger(&mut stream, &connection.limits, 0).await;
     }
-}
-
-/// Closes our half, then reads and forgets until the client closes too.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
-    let _ = timeout(LINGER, async {
-        stream.shutdown().await?;
-        let mut sink = vec![0; 16 << 10];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            match stream.read(&mut sink).await? {
-                0 => break,
-                n => left = left.saturating_sub(n),
-            }
-        }
-        io::Result::Ok(())
-    })
-    .await;
 }
 
 /// Whether the peer went away, as against having broken the protocol.

@@ -108,8 +108,19 @@ where
     }
 }
 
-/// Runs a connection to its end; `true` where it came to one, `false` where it was cut.
-pub(super) async fn drive<C: Http>(conn: &mut C, connection: &Connection, mut shutdown: Shutdown) -> bool {
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By itself: served, or gone.
+    Done,
+    /// The client broke its protocol, and may still be sending.
+    Malformed,
+    /// Its time was over.
+    Cut,
+}
+
+/// Runs a connection to its end.
+pub(super) async fn drive<C: Http>(conn: &mut C, connection: &Connection, mut shutdown: Shutdown) -> End {
     let keepalive = &connection.keepalive;
     let age =
         keepalive.max_connection_age.map(|age| Instant::now() + spread(age, connection.origin.peer.port()));
@@ -122,10 +133,9 @@ pub(super) async fn drive<C: Http>(conn: &mut C, connection: &Connection, mut sh
         tokio::select! {
             biased;
             end = poll_fn(|cx| conn.poll_end(cx)) => {
-                if let Err(error) = end {
-                    report::<C>(connection, &error);
-                }
-                return true;
+                let Err(error) = end else { return End::Done };
+                report::<C>(connection, &error);
+                return if error.is_parse() { End::Malformed } else { End::Done };
             }
             deadline = &mut drained, if !draining => {
                 draining = true;
@@ -136,7 +146,7 @@ pub(super) async fn drive<C: Http>(conn: &mut C, connection: &Connection, mut sh
                 let now = Instant::now();
                 if ending {
                     connection.meters.refuse_connection(if draining { "drain_deadline" } else { "grace" });
-                    return false;
+                    return End::Cut;
                 }
                 if age.is_some_and(|age| age <= now) {
                     cut = keepalive.max_connection_age_grace.map(|grace| now + grace);

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -29,11 +29,17 @@ pub(super) async fn handle(
     max_body: usize,
 ) -> Response<Reply> {
     let format = format(request.headers());
+    let version = request.version();
     match export(connection, request, path, max_body, format).await {
         Ok((format, accepted)) => success(format, &accepted),
         Err((failure, spans)) => {
             request::refused(connection, &failure, spans);
-            error(format, &failure)
+            let mut response = error(format, &failure);
+            // HTTP/2 has no such header (RFC 9113 section 8.2.2), and needs none: the stream is reset.
+            if version <= Version::HTTP_11 && connection.has_unread() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
         }
     }
 }

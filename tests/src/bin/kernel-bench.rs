@@ -10,12 +10,14 @@
 //! Times of programs are the kernel's own run-time statistics (`BPF_ENABLE_STATS`), of many short rounds; a round's
 //! packets also run an empty program at the same hook, whose time (most of it the statistics' own cost) is
 //! subtracted round by round; and one that only looks up the packet's socket, for comparison. The load alternates between a server with its clients in the watched cgroup and a second
-//! one outside, with the statistics off. Everything is in a namespace and in cgroups of the benchmark's own.
+//! one outside, with the statistics off. Everything is in namespaces and in cgroups of the benchmark's own: the agent in
+//! one namespace, all flows over the loopback device of another, as within a pod.
 
 use std::{
     fs,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -25,10 +27,12 @@ use aya::{
     programs::loaded_programs,
     sys::{Stats, enable_stats},
 };
+use nix::sched::{CloneFlags, unshare};
 use spanwarden::origin::{
     NoPods,
     bpf::{KernelOrigins, Options},
 };
+use spanwarden_ebpf::abi::OTLP_PORTS;
 use spanwarden_tests::{
     bpf::{Empty, Hook, programs},
     cgroup::{CgroupRoot, kubelet_path},
@@ -50,6 +54,9 @@ mod stats;
 /// The cgroup that is watched, and the one beside it that is not.
 const WATCHED: &str = "watched";
 const UNWATCHED: &str = "unwatched";
+
+/// A port as servers have it: below those that clients get, by which the programs tell the two apart.
+const SERVICE: u16 = 8_080;
 
 /// How long a program may take to get ready or to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -90,8 +97,12 @@ fn pod(part: &str) -> PathBuf {
 fn measure(seconds: Duration, root: &Path) -> Result<()> {
     machine()?;
     let watched = root.join(WATCHED);
-    let kernel = KernelOrigins::attach(Options::new(watched.clone(), std::sync::Arc::new(NoPods)))?;
+    let options = Options::new(watched.clone(), std::sync::Arc::new(NoPods));
+    // As the agent does: it tells the programs on which ports it receives.
+    let kernel =
+        KernelOrigins::attach(Options { ports: OTLP_PORTS.map(|port| port as u16).to_vec(), ..options })?;
     kernel.watch_findings(|_| {})?;
+    elsewhere()?;
     let outside = Place { netns: None, cgroup: Some(root.join(pod(UNWATCHED))) };
     {
         let empties = Hook::ALL.map(|hook| Empty::load(hook, stats::EMPTY));
@@ -115,6 +126,14 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
     let inside = Place { netns: None, cgroup: Some(root.join(pod(WATCHED))) };
     load::compare(seconds, start("pair", &inside)?, start("pair", &outside)?)?;
     drop(kernel);
+    Ok(())
+}
+
+/// Moves this thread, and what it starts, into a network namespace other than the one that the agent is in, as pods are.
+fn elsewhere() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("ip")?;
+    ensure!(up.success(), "`ip link set lo up` ended with {up}");
     Ok(())
 }
 

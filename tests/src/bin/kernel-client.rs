@@ -7,8 +7,13 @@
 //! kernel-client flood TARGET PAYLOAD COUNT   so many, one after the other, each reset at once: `flooded COUNT`
 //! kernel-client churn PORT COUNT             a `ClientHello` and a reset, to so many loopback addresses: `churned COUNT`
 //! kernel-client again FIRST PAYLOAD SECOND PAYLOAD   two connections of one socket, one after the other: `sent`
+//! kernel-client recycle SOURCE TARGET PAYLOAD COUNT   one after the other from one port, every other one of a
+//!                                            foreign protocol: `recycled COUNT ADDRESSES`
 //! kernel-client claim SOURCE TARGET POD ID   one connection, reset when standard input ends: `held`
-//! kernel-client heir  fork|pidfd CGROUP TARGET POD ID   connects; a process in CGROUP says who it is: `said`
+//! kernel-client heir  fork|pidfd CGROUP TARGET WORDS...   connects; a process in CGROUP speaks: `said`
+//! kernel-client give  connected|unconnected PATH TARGET WORDS...   gives a socket and the words away at PATH: `given`
+//! kernel-client take  PATH [TARGET]          takes a socket at PATH, connects it, says the words: `said`
+//! kernel-client crowd SOURCE TARGET COUNT    so many connections from SOURCE's port on, held until standard input ends: `held COUNT`
 //! kernel-client as-pid PID                   a process with this id until standard input ends
 //! kernel-client raw   LOCAL TARGET LINE      a handshake and LINE by raw packets: `shaken`
 //! kernel-client relay LOCAL:PORT TARGET LINE the same with the numbers of a handshake that comes to PORT: `relayed`
@@ -16,6 +21,8 @@
 //! kernel-client hole  ADDRESS                accepts and closes
 //! kernel-client echo  ADDRESS                accepts, answers the first bytes with one line, reads to the end
 //! ```
+//!
+//! WORDS are `line POD ID`, which says who has opened the connection, or `payload NAME`.
 
 use std::{
     env,
@@ -25,13 +32,21 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
+use spanwarden_tests::patience::patience;
 use spanwarden_tests::payload;
 
+#[path = "kernel-client/hand.rs"]
+mod hand;
 #[path = "kernel-client/raw.rs"]
 mod raw;
+#[path = "kernel-client/recycle.rs"]
+mod recycle;
 #[path = "kernel-client/tricks.rs"]
 mod tricks;
+
+use tricks::Words;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Peers of a flood must not be what limits it.
@@ -54,8 +69,20 @@ fn main() -> Result<()> {
         ["again", first, one, second, two] => {
             tricks::again(first.parse()?, &bytes(one)?, second.parse()?, &bytes(two)?)?
         }
+        ["recycle", source, target, payload, count] => {
+            recycle::recycle(source.parse()?, target.parse()?, &bytes(payload)?, count.parse()?)?
+        }
         ["claim", source, target, pod, id] => tricks::claim(source.parse()?, target.parse()?, pod, id)?,
-        ["heir", how, cgroup, target, pod, id] => tricks::heir(how, cgroup, target.parse()?, pod, id)?,
+        ["heir", how, cgroup, target, words @ ..] => {
+            tricks::heir(how, cgroup, target.parse()?, &Words::parse(words)?)?
+        }
+        ["give", state @ ("connected" | "unconnected"), path, target, words @ ..] => {
+            hand::give(path, *state == "connected", target.parse()?, &Words::parse(words)?)?
+        }
+        ["take", path, target @ ..] => {
+            hand::take(path, target.first().map(|target| target.parse()).transpose()?)?
+        }
+        ["crowd", source, target, count] => crowd(source.parse()?, target.parse()?, count.parse()?)?,
         ["as-pid", pid] => return tricks::as_pid(pid.parse()?),
         ["raw", local, target, line] => raw::shake(local.parse()?, target.parse()?, line)?,
         ["relay", local, target, line] => raw::relay(local.parse()?, target.parse()?, line)?,
@@ -74,10 +101,10 @@ fn bytes(name: &str) -> Result<Vec<u8>> {
 
 /// The connection, or what to say of the refusal.
 fn connect(target: SocketAddr) -> Result<Result<TcpStream, String>> {
-    match TcpStream::connect_timeout(&target, PATIENCE) {
+    match TcpStream::connect_timeout(&target, patience(PATIENCE)) {
         Ok(stream) => {
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience(PATIENCE)))?;
             Ok(Ok(stream))
         }
         Err(error) => Ok(Err(format!("refused {}", error.raw_os_error().context("an error number")?))),
@@ -115,7 +142,7 @@ fn probe(target: SocketAddr, payload: &[u8], wait: Duration) -> Result<String> {
 /// Resets, so that no port of a long flood stays in `TIME_WAIT`.
 fn flood(target: SocketAddr, payload: &[u8], count: u64) -> Result<String> {
     for number in 0..count {
-        let mut stream = TcpStream::connect_timeout(&target, PATIENCE)
+        let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))
             .with_context(|| format!("connection {number} of {count}"))?;
         stream.set_nodelay(true)?;
         stream.write_all(payload).with_context(|| format!("connection {number} of {count}"))?;
@@ -128,11 +155,32 @@ fn flood(target: SocketAddr, payload: &[u8], count: u64) -> Result<String> {
 fn churn(port: u16, payload: &[u8], count: u32) -> Result<String> {
     for number in 1..=count {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number);
-        let mut stream = TcpStream::connect_timeout(&(address, port).into(), PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&(address, port).into(), patience(PATIENCE))?;
         stream.write_all(payload)?;
         reset_at_close(&stream)?;
     }
     Ok(format!("churned {count}"))
+}
+
+/// Says `open` when they are all there. A port for each is chosen here: the kernel would look for a free one longer and
+/// longer.
+fn crowd(source: SocketAddr, target: SocketAddr, count: u16) -> Result<String> {
+    let files = u64::from(count) + 64;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, files, most.max(files)).context("as many files as connections")?;
+    let mut held = Vec::new();
+    for number in 0..count {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&SocketAddr::new(source.ip(), source.port() + number).into())?;
+        socket
+            .connect_timeout(&target.into(), patience(PATIENCE))
+            .with_context(|| format!("connection {number}"))?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        held.push(socket);
+    }
+    println!("open");
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(format!("held {count}"))
 }
 
 fn reset_at_close(stream: &TcpStream) -> Result<()> {
@@ -149,7 +197,7 @@ fn serve(address: SocketAddr, each: impl Fn(TcpStream)) -> Result<()> {
     loop {
         // A connection that was reset while it waited is none.
         let Ok((stream, _)) = listener.accept() else { continue };
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience(PATIENCE)))?;
         each(stream);
     }
 }

@@ -31,6 +31,7 @@ use spanwarden::origin::{
     loader::own,
     pods::FilePods,
 };
+use spanwarden_tests::patience::{deadline, patience};
 
 /// How long a client may take to connect and to say who it is.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -81,7 +82,7 @@ fn listen_on(address: SocketAddr) -> Result<Socket> {
     socket.bind(&address.into()).with_context(|| format!("binding {address}"))?;
     socket.listen(BACKLOG)?;
     // accept(2) keeps to it, see socket(7).
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience(PATIENCE)))?;
     Ok(socket)
 }
 
@@ -116,7 +117,7 @@ fn accept(
         };
         let peer = peer.as_socket().context("an IP address")?;
         let origin = origins.origin(socket.as_fd(), peer);
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(patience(PATIENCE)))?;
         let mut stream = BufReader::new(TcpStream::from(socket));
         let mut said = String::new();
         stream.read_line(&mut said).with_context(|| format!("reading from {peer}"))?;
@@ -212,7 +213,7 @@ impl Findings {
     /// All findings once there are `count` of them. More that come right after are given as well: a connection
     /// that is found twice is a fault, and must not hide behind the waiting.
     fn answer(&self, count: usize) -> Result<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         while self.lock().len() < count {
             if Instant::now() > deadline {
                 bail!("{} findings instead of {count}: {:?}", self.lock().len(), self.lock());

@@ -9,12 +9,18 @@
 //! plain-exporter forked    TARGET                         connects; a forked child exports over the socket
 //! plain-exporter hold      TARGET                         exports, and says how the connection ends
 //! plain-exporter older     TARGET                         connects, and exports when a line is read
+//! plain-exporter flood     TARGET COUNT                   COUNT connections at one time, an export on each; says how
+//!                                                         many ended with which error, and after how long all had
+//! plain-exporter hang      TARGET PLAIN                   sends a ClientHello and nothing more; when a line is read,
+//!                                                         exports to PLAIN while the first connection is still there
+//! plain-exporter lost      TARGET                         the same, until the kernel gives the connection up
 //! ```
 //!
 //! An exporter says of each export `NUMBER accepted`, or `NUMBER connect ERROR`, or `NUMBER failed ERROR MICROSECONDS` (from
 //! before the write of the request to the error). `end` is the last line.
 
 use std::{
+    collections::BTreeMap,
     env,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
@@ -26,11 +32,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nix::{errno::Errno, unistd::ForkResult};
+use nix::{
+    errno::Errno,
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::ForkResult,
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+use spanwarden_tests::patience::patience;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// In the body of every export.
@@ -55,6 +66,9 @@ fn main() -> Result<()> {
         ["forked", target] => forked(target.parse()?),
         ["hold", target] => hold(target.parse()?),
         ["older", target] => older(target.parse()?),
+        ["flood", target, count] => flood(target.parse()?, count.parse()?),
+        ["hang", target, plain] => hang(target.parse()?, plain.parse()?),
+        ["lost", target] => lost(target.parse()?),
         _ => bail!("unknown arguments: {arguments:?}"),
     };
     println!("end");
@@ -66,7 +80,7 @@ fn export(protocol: &str, target: SocketAddr, count: u32, wait: Duration) -> Res
         if number > 0 {
             thread::sleep(wait);
         }
-        let mut stream = match TcpStream::connect_timeout(&target, PATIENCE) {
+        let mut stream = match TcpStream::connect_timeout(&target, patience(PATIENCE)) {
             Ok(stream) => stream,
             Err(error) => {
                 println!("{number} connect {}", name(&error));
@@ -87,7 +101,7 @@ fn export(protocol: &str, target: SocketAddr, count: u32, wait: Duration) -> Res
 
 fn prepare(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     Ok(())
 }
 
@@ -171,7 +185,7 @@ fn tls(target: SocketAddr, certificates: &Path) -> Result<()> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = match TcpStream::connect_timeout(&target, PATIENCE) {
+    let stream = match TcpStream::connect_timeout(&target, patience(PATIENCE)) {
         Ok(stream) => stream,
         Err(error) => {
             println!("0 connect {}", name(&error));
@@ -189,7 +203,7 @@ fn tls(target: SocketAddr, certificates: &Path) -> Result<()> {
 
 /// The parent has the socket too, and hears of its end.
 fn forked(target: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     prepare(&stream)?;
     // SAFETY: this process has one thread, so the child may do all that its parent may (fork(2)).
     match unsafe { nix::unistd::fork() }? {
@@ -213,7 +227,7 @@ fn forked(target: SocketAddr) -> Result<()> {
 }
 
 fn older(target: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     prepare(&stream)?;
     println!("connected");
     io::stdin().read_line(&mut String::new())?;
@@ -224,8 +238,71 @@ fn older(target: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn hold(target: SocketAddr) -> Result<()> {
+fn flood(target: SocketAddr, count: usize) -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+        prepare(&stream)?;
+        streams.push(stream);
+    }
+    let started = Instant::now();
+    let mut ends = BTreeMap::<String, usize>::new();
+    for stream in &mut streams {
+        // One that is ended already says so with the next call.
+        let _ = stream.write_all(&request());
+    }
+    for stream in &mut streams {
+        let end = stream.read(&mut [0]).map_or_else(|error| name(&error), |_| "accepted".to_owned());
+        *ends.entry(end).or_default() += 1;
+    }
+    for (end, count) in ends {
+        println!("{end} {count}");
+    }
+    println!("after {}", started.elapsed().as_millis());
+    Ok(())
+}
+
+/// A `ClientHello`, as rustls makes it.
+fn hello(target: SocketAddr) -> Result<Vec<u8>> {
+    let config = ClientConfig::builder_with_provider(spanwarden::transport::tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let mut bytes = Vec::new();
+    ClientConnection::new(Arc::new(config), target.ip().into())?.write_tls(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn hang(target: SocketAddr, plain: SocketAddr) -> Result<()> {
+    let mut tls = TcpStream::connect_timeout(&target, PATIENCE)?;
+    tls.write_all(&hello(target)?)?;
+    println!("sent");
+    io::stdin().read_line(&mut String::new())?;
+    let mut stream = TcpStream::connect_timeout(&plain, PATIENCE)?;
+    prepare(&stream)?;
+    over_http1(&mut stream)?;
+    println!("accepted");
+    drop(tls);
+    Ok(())
+}
+
+fn lost(target: SocketAddr) -> Result<()> {
     let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    prepare(&stream)?;
+    // What is not acknowledged for so long ends the connection (tcp(7), TCP_USER_TIMEOUT).
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(Duration::from_millis(500)))?;
+    stream.write_all(&hello(target)?)?;
+    match stream.read(&mut [0]) {
+        Ok(_) => println!("answered"),
+        Err(error) => println!("ended {}", name(&error)),
+    }
+    Ok(())
+}
+
+fn hold(target: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     prepare(&stream)?;
     match over_http1(&mut stream) {
         Ok(()) => println!("accepted"),

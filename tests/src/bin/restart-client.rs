@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use spanwarden_tests::patience::patience;
 use spanwarden_tests::payload;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -66,14 +67,15 @@ fn steady(target: SocketAddr, payload: &[u8], pause: Duration) -> Result<()> {
 }
 
 fn open(target: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&target, PATIENCE).with_context(|| target.to_string())?;
+    let stream =
+        TcpStream::connect_timeout(&target, patience(PATIENCE)).with_context(|| target.to_string())?;
     println!("open {} {}", std::process::id(), stream.local_addr()?);
     Ok(stream)
 }
 
 /// Until the other side has read everything and closed.
 fn send(mut stream: TcpStream, payload: &[u8]) -> Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     stream.write_all(payload)?;
     stream.shutdown(Shutdown::Write)?;
     stream.read_to_end(&mut Vec::new())?;

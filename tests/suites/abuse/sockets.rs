@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use spanwarden_ebpf::abi::PROOF_PATH;
-use spanwarden_tests::node::{Node, Pod};
+use spanwarden_tests::{
+    agent::Directory,
+    node::{Node, Pod},
+};
 
 use crate::{
-    programs::{self, PATIENCE, Peer, Programs, client},
+    programs::{self, PATIENCE, Peer, Programs, cgroup_id, client},
     server::{CLIENT, Server, at},
 };
 
@@ -59,6 +62,42 @@ fn a_process_id_that_another_pod_has_now() -> Result<()> {
     Ok(())
 }
 
+/// How a connection may come into the hands of a process in another pod: by a fork that moves there, by
+/// `pidfd_getfd(2)`, by `SCM_RIGHTS` of unix(7).
+const WAYS: [&str; 3] = ["fork", "pidfd", "passed"];
+
+/// `opener` connects to `target`, `speaker` says the words. The opener's process id.
+fn in_other_hands(
+    how: &str,
+    (opener, speaker): (&Pod, &Pod),
+    target: SocketAddr,
+    words: &[&str],
+) -> Result<u32> {
+    let target = target.to_string();
+    if how != "passed" {
+        let cgroup = speaker.place().cgroup.clone().context("a cgroup")?.display().to_string();
+        let said = client(opener.place(), &[&["heir", how, &cgroup, &target], words].concat())?;
+        ensure!(said.outcome == "said", "{how}: {}", said.outcome);
+        return Ok(said.pid);
+    }
+    let (taker, giver) = passed("connected", (opener, speaker), &target, words)?;
+    ensure!(taker != giver, "one process");
+    Ok(giver)
+}
+
+/// Passes a socket; the process ids of who has taken it and who has given it.
+fn passed(state: &str, (giver, taker): (&Pod, &Pod), target: &str, words: &[&str]) -> Result<(u32, u32)> {
+    let files = Directory::new()?;
+    let path = files.path().join("socket").display().to_string();
+    let late = if state == "connected" { &[][..] } else { &[target] };
+    let mut take = taker.spawn(programs::CLIENT, &[&["take", &path], late].concat())?;
+    take.wait_for_line("ready ", PATIENCE)?;
+    let said = client(giver.place(), &[&["give", state, &path, target], words].concat())?;
+    take.wait_for_line("outcome said", PATIENCE)?;
+    ensure!(said.outcome == "given", "{}", said.outcome);
+    Ok((take.id(), said.pid))
+}
+
 /// Whoever writes: the evidence is of who has opened the connection. That is documented; a process can always let
 /// others speak in its name.
 #[test]
@@ -67,15 +106,35 @@ fn a_connection_in_other_hands_is_its_opener_s() -> Result<()> {
     let agent = node.pod("spanwarden", "agent")?;
     let (opener, speaker) = (node.pod("shop", "opener")?, node.pod("batch", "speaker")?);
     let mut server = Server::start(&node, &agent, &[opener.clone(), speaker.clone()])?;
-    let cgroup = speaker.place().cgroup.clone().context("a cgroup")?;
-    for (id, how) in ["fork", "pidfd"].into_iter().enumerate() {
-        let arguments =
-            ["heir", how, &cgroup.display().to_string(), &at(agent.ipv4), &opener.uid, &id.to_string()];
-        let said = client(opener.place(), &arguments)?;
-        ensure!(said.outcome == "said", "{how}: {}", said.outcome);
+    let target = at(agent.ipv4).parse()?;
+    for (id, how) in WAYS.into_iter().enumerate() {
+        let words = ["line", &opener.uid, &id.to_string()];
+        in_other_hands(how, (&opener, &speaker), target, &words)?;
         let report = server.accept_right(1).with_context(|| how.to_owned())?;
         ensure!(report["connections"][0]["pod_uid"] == json!(opener.uid), "{how}: {report:#}");
     }
+    Ok(())
+}
+
+/// The same of what is found, also where the other pod's own plaintext would be let through.
+#[test]
+fn what_is_found_in_other_hands_is_its_opener_s() -> Result<()> {
+    let node = Node::new()?;
+    let (opener, speaker) = (node.pod("shop", "opener")?, node.pod("batch", "speaker")?);
+    let peer = node.pod("obs", "peer")?;
+    let mut programs = Programs::attach(&node)?;
+    let sink = Peer::start(peer.place(), &["hole", "[::]:4318"])?;
+    let target = SocketAddr::new(peer.ipv4.into(), sink.port);
+    let group = |pod: &Pod| cgroup_id(pod.place().cgroup.as_deref().context("a cgroup")?);
+    for how in WAYS {
+        let pid = in_other_hands(how, (&opener, &speaker), target, &["payload", "http1"])?;
+        let event = programs.event().with_context(|| how.to_owned())?;
+        ensure!((event.tgid, event.cgroup_id) == (pid, group(&opener)?), "{how}, by {pid}: {event:?}");
+    }
+    // The opener is who connects, wherever the socket came from.
+    let (taker, _) = passed("unconnected", (&opener, &speaker), &target.to_string(), &["payload", "http1"])?;
+    let event = programs.event().context("a socket that was passed before it was connected")?;
+    ensure!((event.tgid, event.cgroup_id) == (taker, group(&speaker)?), "by {taker}: {event:?}");
     Ok(())
 }
 

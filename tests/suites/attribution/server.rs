@@ -49,6 +49,12 @@ impl Server {
         Ok(Self { process, _files: files })
     }
 
+    /// The server's process id.
+    #[allow(dead_code, reason = "of the suites that share this, one looks into the server's maps")]
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Gives a command without waiting for its answer.
     pub(crate) fn ask(&mut self, command: &str) -> Result<()> {
         self.process.say(command)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::scene::{Export, PATIENCE, Scene, export, once};
+use spanwarden_tests::patience::patience;
 
 const DENIED: &str = "{mode: block, exclude: [{match_labels: {app: excluded}}], deny_for: 4s}";
 
@@ -33,7 +34,7 @@ fn further_connects_get_eperm_until_the_time_is_over_and_tls_recovers() -> Resul
     ensure!(outcome.is_ended(), "another pod is not refused, but blocked by itself: {outcome:?}");
     ensure!(once(excluded.place(), "http1", &target)? == Export::Accepted, "an excluded pod");
     while tls(&target)? != Export::Accepted {
-        ensure!(blocked.elapsed() < PATIENCE, "still denied\n{}", scene.agent.logs());
+        ensure!(blocked.elapsed() < patience(PATIENCE), "still denied\n{}", scene.agent.logs());
         std::thread::sleep(Duration::from_millis(200));
     }
     ensure!(blocked.elapsed() >= Duration::from_secs(4), "denied for {:?} only", blocked.elapsed());

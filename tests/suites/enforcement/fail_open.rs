@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -10,6 +10,7 @@ use nix::{
 use spanwarden_tests::node::Pod;
 
 use super::scene::{Export, PATIENCE, Scene, once};
+use spanwarden_tests::patience::deadline;
 
 fn scene() -> Result<(Scene, Pod)> {
     let plaintext = "{mode: block, deny_for: 0s, kill_switch: KILL_SWITCH}";
@@ -79,38 +80,74 @@ fn without_the_helper_nothing_is_blocked() -> Result<()> {
 }
 
 #[test]
+fn a_worker_that_is_killed_is_replaced() -> Result<()> {
+    let (scene, web) = scene()?;
+    let target = scene.at(4318);
+    ensure!(once(web.place(), "http1", &target)?.is_ended(), "blocked at first");
+    let keeper = helper_of(scene.agent.id())?;
+    for restarts in 1..3 {
+        kill(worker_of(keeper)?, Signal::SIGKILL)?;
+        // Asked while there is no worker, or a new one: either way it is ended.
+        let outcome = once(web.place(), "http1", &target)?;
+        ensure!(outcome.is_ended(), "{outcome:?}\n{}", scene.agent.logs());
+        scene.wait_metric("spanwarden_enforcement_helper_restarts", |count| count == Some(restarts))?;
+    }
+    ensure!(scene.agent.logs().contains("had ended, and was started again"), "{}", scene.agent.logs());
+    ensure!(scene.metric("spanwarden_enforcement_active")? == Some(1), "it never ceased");
+    scene.nothing_arrived()
+}
+
+#[test]
 fn an_agent_that_ends_takes_the_helper_along() -> Result<()> {
     let (mut scene, web) = scene()?;
     ensure!(once(web.place(), "http1", &scene.at(4318))?.is_ended(), "blocked at first");
     let helper = helper_of(scene.agent.id())?;
+    let worker = worker_of(helper)?;
     let status = scene.agent.process().stop(PATIENCE)?;
     ensure!(status.success(), "{status}\n{}", scene.agent.logs());
     wait_for_end(helper)?;
+    wait_for_end(worker)?;
     ensure!(once(web.place(), "http1", &scene.at(4318))? == Export::Accepted, "nobody blocks any more");
     drop(scene);
     let (mut scene, _web) = self::scene()?;
     let helper = helper_of(scene.agent.id())?;
+    let worker = worker_of(helper)?;
     scene.agent.process().signal(Signal::SIGKILL)?;
     scene.agent.process().wait(PATIENCE)?;
-    wait_for_end(helper)
+    wait_for_end(helper)?;
+    wait_for_end(worker)
 }
 
 fn wait_for_end(helper: Pid) -> Result<()> {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while fs::read_to_string(format!("/proc/{helper}/comm"))
-        .is_ok_and(|comm| comm.trim_end() == "sock-destroyer")
-    {
+    let deadline = deadline(PATIENCE);
+    while fs::read_to_string(format!("/proc/{helper}/comm")).is_ok_and(|comm| comm.starts_with("sock-")) {
         ensure!(std::time::Instant::now() < deadline, "the helper outlives the agent");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// The agent's only child.
+/// The agent's only child, which keeps the worker alive.
 fn helper_of(agent: u32) -> Result<Pid> {
-    let children = fs::read_to_string(format!("/proc/{agent}/task/{agent}/children"))?;
-    let child = children.split_whitespace().next().context("the agent has no helper")?;
-    let comm = fs::read_to_string(format!("/proc/{child}/comm"))?;
-    ensure!(comm.trim_end() == "sock-destroyer", "{comm}");
-    Ok(Pid::from_raw(child.parse()?))
+    child_of(Pid::from_raw(agent.try_into()?), "sock-keeper")
+}
+
+/// Its only child.
+fn worker_of(keeper: Pid) -> Result<Pid> {
+    child_of(keeper, "sock-destroyer")
+}
+
+/// The only child of a process, once it has this name.
+fn child_of(parent: Pid, name: &str) -> Result<Pid> {
+    let deadline = deadline(PATIENCE);
+    loop {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+        if let Some(child) = children.split_whitespace().next()
+            && fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+        {
+            return Ok(Pid::from_raw(child.parse()?));
+        }
+        ensure!(std::time::Instant::now() < deadline, "no {name} below {parent}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }

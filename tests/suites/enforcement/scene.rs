@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use spanwarden_tests::patience::deadline;
 use spanwarden_tests::{
     agent::{Agent, Directory, Start},
     bpffs::BpfFs,
@@ -105,7 +106,7 @@ impl Scene {
     }
 
     pub(crate) fn wait_metric(&self, start: &str, found: impl Fn(Option<u64>) -> bool) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         loop {
             let value = self.metric(start)?;
             if found(value) {
@@ -136,7 +137,7 @@ impl Scene {
     /// The lines of the file of findings, when there are as many.
     pub(crate) fn findings(&self, count: usize) -> Result<Vec<serde_json::Value>> {
         let path = self.agent.directory().join("findings.jsonl");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         loop {
             let text = fs::read_to_string(&path).unwrap_or_default();
             // The last line may be under way.
@@ -182,13 +183,18 @@ impl Drop for Scene {
 
 fn config(node: &Node, plaintext: &str, collector: Ipv4Addr) -> String {
     let plaintext = plaintext.replace("KILL_SWITCH", &kill_switch(node).display().to_string());
+    let findings = if plaintext.contains("findings:") {
+        ""
+    } else {
+        "findings: {file: findings.jsonl, per_second: 1000, burst: 1000}"
+    };
     format!(
         "extensions:
   origin:
     cgroup: {}
     plaintext: {plaintext}
     pods: {{file: pods.json}}
-    findings: {{file: findings.jsonl, per_second: 1000, burst: 1000}}
+    {findings}
   health_check: {{endpoint: '{HEALTH}'}}
 receivers:
   otlp: {{protocols: {{http: {{endpoint: '0.0.0.0:4318'}}}}}}
@@ -215,7 +221,7 @@ pub(crate) fn run(place: &Place, arguments: &[&str]) -> Result<Vec<String>> {
     let mut process = start(place, arguments)?;
     process.wait_success(PATIENCE)?;
     // What it said last is on its way to us longer than it lives, on a busy machine.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = deadline(PATIENCE);
     loop {
         let mut lines: Vec<String> = process.output().lines().map(str::to_owned).collect();
         if lines.pop_if(|line| line == "end").is_some() {

@@ -1,14 +1,17 @@
 //! What belongs together: the same pod's processes and the same destination, within the window.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
-use spanwarden_tests::process::Place;
+use spanwarden_tests::{patience::patience, process::Place};
 
 use super::world::{Case, Verdict, World, outcomes, rust};
 
-/// Shorter than the clients' pause.
-const PLAINTEXT: &str = "{mode: observe, fallback_window: 2s}";
+/// Shorter than the clients' pause, which is scaled as well.
+const WINDOW: Duration = Duration::from_secs(2);
 
 fn case(name: &str, target: SocketAddr, steps: &'static [&'static str]) -> Case {
     Case { name: name.to_owned(), grpc: false, target, steps }
@@ -53,7 +56,9 @@ fn one_destination() -> Result<()> {
     let first = 5_000;
     let ports: Vec<String> =
         ROWS.iter().enumerate().map(|(number, row)| format!("{}={}", first + number, row.1)).collect();
-    let mut world = World::new(PLAINTEXT, &ports)?;
+    let window = patience(WINDOW).as_secs();
+    let plaintext = format!("{{mode: observe, fallback_window: {window}s}}");
+    let mut world = World::new(&plaintext, &ports)?;
     let cases: Vec<Case> = ROWS
         .iter()
         .enumerate()

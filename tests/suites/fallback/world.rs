@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use spanwarden_tests::patience::deadline;
 use spanwarden_tests::{
     agent::Directory,
     certificates,
@@ -113,7 +114,7 @@ impl World {
     /// Notes what must be found of `case`, which process `pid` of `pod` has run: of each connection in the clear.
     pub(crate) fn expect(&mut self, case: &Case, pod: &Pod, pid: u32, verdicts: &[Verdict]) -> Result<()> {
         // What a collector has said may still be on its way here.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         let mut plain = self.peers(case.target, pod, "plain")?;
         while plain.len() < verdicts.len() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));

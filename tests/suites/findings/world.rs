@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use spanwarden_tests::patience::deadline;
 use spanwarden_tests::{
     agent::{Agent, Start},
     node::{Node, Pod},
@@ -87,7 +88,7 @@ impl Running {
     /// The lines of the file once there are `count` of them; more are a fault of the test's expectation, and what
     /// comes shortly after is waited for, so that they show.
     pub(crate) fn lines(&self, count: usize) -> Result<Vec<Value>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         while read(&self.file)?.len() < count {
             if Instant::now() > deadline {
                 let lines = read(&self.file)?;
@@ -111,7 +112,7 @@ impl Running {
 
     /// Waits until a metric has reached a value.
     pub(crate) fn wait_for(&self, metric: &str, least: u64) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         loop {
             let metrics = self.metrics()?;
             if metrics.get(metric).is_some_and(|value| *value >= least) {
@@ -126,7 +127,7 @@ impl Running {
 
     /// Every finding is accounted for: delivered, lost or throttled in the kernel, and read.
     pub(crate) fn reconcile(&self) -> Result<BTreeMap<String, u64>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         loop {
             let metrics = self.metrics()?;
             let of = |outcome: &str| event(&metrics, outcome);
@@ -180,6 +181,18 @@ pub(crate) fn send(place: &Place, target: SocketAddr, payload: &[u8], comm: Opti
     let mut command = place.command(CLIENT)?;
     command.args(["send", &target.to_string(), &hex(payload)]);
     command.args(comm.map(hex));
+    sent(command)
+}
+
+/// Sends these packets over one connection.
+pub(crate) fn send_parts(place: &Place, target: SocketAddr, parts: &[&[u8]]) -> Result<Sent> {
+    let mut command = place.command(CLIENT)?;
+    command.args(["parts", &target.to_string()]);
+    command.args(parts.iter().map(|part| hex(part)));
+    sent(command)
+}
+
+fn sent(command: std::process::Command) -> Result<Sent> {
     let mut client = Process::spawn("raw-client", command)?;
     let line = client.wait_for_line("pid ", PATIENCE)?;
     client.wait_success(PATIENCE)?;

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use spanwarden_ebpf::abi::{
-    BLOCKED_SHARE, FLAG_BLOCKED, FLAG_NOT_ENFORCED, MODE_BLOCK, MODE_OBSERVE, PLACE_OUTSIDE,
-    PULSE_TIMEOUT_NS, Settings, counter,
+    FLAG_BLOCKED, FLAG_NOT_ENFORCED, MODE_BLOCK, MODE_OBSERVE, PLACE_OUTSIDE, PULSE_TIMEOUT_NS, Settings,
+    counter,
 };
 use spanwarden_tests::{
     node::{Node, Pod},
@@ -191,32 +191,5 @@ fn the_agent_itself_is_never_stopped() -> Result<()> {
     ensure!(sink.got()? > 0, "it is received");
     let event = programs.event()?;
     ensure!(event.flags == 0 && event.mode == MODE_BLOCK, "{event:?}");
-    Ok(())
-}
-
-/// User space ends what it hears of: a pod that has used up its findings is still stopped, and heard of.
-#[test]
-fn blocked_connections_have_a_share_of_their_own() -> Result<()> {
-    let node = Node::new()?;
-    let (pod, peer) = (node.pod("shop", "web")?, node.pod("obs", "peer")?);
-    let mut programs = Programs::attach(&node)?;
-    let sink = Peer::start(peer.place(), &["hole", "[::]:4318"])?;
-    let target = SocketAddr::new(peer.ipv4.into(), sink.port).to_string();
-    programs.settings(Settings { findings_per_second: 1, findings_burst: 1, ..Settings::default() })?;
-    client(pod.place(), &["flood", &target, "http1", "200"])?;
-    ensure!(programs.counter(counter::THROTTLED)? > 0, "the pod has had its share");
-    programs.events()?;
-    programs.policy(cgroup(&pod)?, policy(MODE_BLOCK, EVERYWHERE, 0))?;
-    for number in 0..u64::from(BLOCKED_SHARE) {
-        programs.pulse(Duration::ZERO, true)?;
-        client(pod.place(), &["probe", &target, "http1", "1"])?;
-        let event = programs.event().with_context(|| format!("number {number}"))?;
-        ensure!(event.flags == FLAG_BLOCKED, "{event:?}");
-    }
-    // There is an end to it as well.
-    programs.pulse(Duration::ZERO, true)?;
-    client(pod.place(), &["flood", &target, "http1", "500"])?;
-    ensure!(programs.events()?.len() < 250, "a flood of blocked connections is throttled");
-    programs.reconcile()?;
     Ok(())
 }

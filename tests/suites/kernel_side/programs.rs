@@ -20,6 +20,7 @@ use aya::{
 };
 use nix::time::{ClockId, clock_gettime};
 use spanwarden_ebpf::abi::{self, DenyKey, Finding, OriginRecord, Policy, Settings, TlsAttempt, counter};
+use spanwarden_tests::patience::deadline;
 use spanwarden_tests::{
     node::Node,
     process::{Place, Process},
@@ -294,7 +295,7 @@ impl Peer {
 
 /// Waits for something that comes by itself.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = deadline(PATIENCE);
     while !holds()? {
         ensure!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));

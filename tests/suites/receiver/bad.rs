@@ -1,8 +1,16 @@
 //! Bad requests: each gets its OTLP error and its counter, and nobody else notices.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use spanwarden::receiver::Limits;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{
     good::{gzip, zstd},
@@ -197,5 +205,93 @@ async fn a_chunked_body_is_cut_at_the_limit_and_the_answer_arrives() {
     let answer = raw(receiver.http, bad_chunk).await;
     assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
     assert_eq!(receiver.refused("http", "malformed_body"), 1);
+    receiver.stop(PATIENCE).await;
+}
+
+/// A head that is refused at once, of a body that is then written whole before the answer is looked for: blocking, as
+/// clients without concurrency do it. What the client reads is the answer, not the reset that it could be.
+fn write_all_then_read(to: SocketAddr, head: &str, body: usize) -> (std::io::Result<()>, Vec<u8>) {
+    let mut stream = std::net::TcpStream::connect(to).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let chunk = vec![0; 64 << 10];
+    let mut written = stream.write_all(head.as_bytes());
+    let mut left = body;
+    while left > 0 && written.is_ok() {
+        let n = left.min(chunk.len());
+        written = stream.write_all(&chunk[..n]);
+        left -= n;
+    }
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    (written.and(read.map(drop)), answer)
+}
+
+fn head(path: &str, headers: &str, length: usize) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_client_that_writes_first_and_reads_then_reads_the_answer() {
+    const MAX: usize = 20 << 20;
+    let receiver = Setup { max_body: MAX as u64, ..Setup::new("http-linger") }.start();
+    let protobuf = "Content-Type: application/x-protobuf\r\n";
+    let brotli = format!("{protobuf}Content-Encoding: br\r\n");
+    let huge = format!("X-Huge: {}\r\n", "a".repeat(8 << 20));
+    for (what, head, body, status) in [
+        ("too large", head("/v1/traces", protobuf, MAX + 1), MAX + 1, 413),
+        ("much too large", head("/v1/traces", protobuf, MAX + (15 << 20)), MAX + (15 << 20), 413),
+        ("no encoding of ours", head("/v1/traces", &brotli, MAX), MAX, 415),
+        ("no type of ours", head("/v1/traces", "Content-Type: text/plain\r\n", MAX), MAX, 415),
+        ("no path of ours", head("/v1/nothing", protobuf, MAX), MAX, 404),
+        ("no HTTP", "POST\r\n\r\n".to_owned(), MAX, 400),
+        ("headers too large", head("/v1/traces", &huge, MAX), MAX, 431),
+    ] {
+        let to = receiver.http;
+        let exchange = tokio::task::spawn_blocking(move || write_all_then_read(to, &head, body));
+        let (whole, answer) = soon(what, exchange).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(whole.is_ok(), "{what}: {whole:?}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer}");
+        // The connection cannot be used again, and the answer says so.
+        assert!(answer.to_ascii_lowercase().contains("connection: close\r\n"), "{what}: {answer}");
+    }
+    receiver.stop(PATIENCE).await;
+}
+
+/// What is still sent after an answer is thrown away within bounds, and holds up nobody: not the memory for requests,
+/// not a draining receiver.
+#[tokio::test]
+async fn a_client_that_never_stops_is_cut_and_holds_nothing() {
+    const MAX: usize = 100_000;
+    let limits = Limits { linger: Duration::from_millis(500), linger_bytes: 1 << 20, ..Limits::default() };
+    let receiver = Setup { max_body: MAX as u64, limits, ..Setup::new("http-endless") }.start();
+    let open = || receiver.metric("spanwarden_receiver_open_connections", "http", None);
+    let mut endless = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(receiver.http).await.unwrap();
+        let head = head("/v1/traces", "Content-Type: application/x-protobuf\r\n", 1 << 40);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        endless.push(tokio::spawn(async move {
+            let mut sent = 0_u64;
+            while let Ok(n) = stream.write(&[0; 16 << 10]).await {
+                sent += n as u64;
+            }
+            sent
+        }));
+    }
+    assert_eq!(http(receiver.http, post(PROTOBUF, &[], request(1, 1))).await.status, 200);
+    for sender in endless {
+        let sent = soon("an endless body is cut", sender).await.unwrap();
+        // Beyond what is thrown away only what the socket buffers of both ends take.
+        assert!(sent < 64 << 20, "{sent} bytes were taken");
+    }
+    soon("their places are free", async {
+        while open() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(receiver.refused("http", "request_too_large"), 4);
     receiver.stop(PATIENCE).await;
 }

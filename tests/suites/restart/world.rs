@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use spanwarden_tests::patience::deadline;
 use spanwarden_tests::{
     agent::{Agent, Directory, Start},
     bpffs::BpfFs,
@@ -146,7 +147,7 @@ service:
 
     /// Waits for the finding of each connection: one, with its whole origin.
     pub(crate) fn expect(&self, connections: &[Connection]) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         loop {
             let found = self.findings()?;
             let missing: Vec<_> =
@@ -232,7 +233,7 @@ fn samples(agent: &Agent, family: &str) -> Result<Vec<(String, u64)>> {
 
 /// Waits until `holds`.
 pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = deadline(PATIENCE);
     while !holds()? {
         ensure!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
         thread::sleep(Duration::from_millis(20));

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use spanwarden_tests::payload::{self, Signal, http1, http2};
+use spanwarden_tests::{
+    netns::Namespace,
+    payload::{self, Signal, http1, http2},
+};
 
 use super::world::World;
 
@@ -70,4 +73,65 @@ fn a_small_path_mtu_hides_nothing() -> Result<()> {
         )?;
     }
     world.check()
+}
+
+/// Whoever sets them needs `CAP_NET_RAW` for most of them; a routing header needs nothing.
+#[test]
+fn extension_headers_hide_nothing() -> Result<()> {
+    let mut world = World::new()?;
+    world.sink(PORT, &[])?;
+    let target = SocketAddr::new(world.receiver.ipv6.into(), PORT);
+    let netns = world.receiver.place().netns.clone().context("a namespace")?;
+    // Segment routing headers are dropped otherwise.
+    for device in ["all", "eth0"] {
+        netns.sysctl(&format!("ipv6/conf/{device}/seg6_enabled"), "1")?;
+    }
+    let message = payload::message(20_000);
+    for (way, headers) in [
+        ("hop-by-hop", &["hbh"][..]),
+        ("destination", &["dst"]),
+        ("routing", &["rt"]),
+        ("extensions", &["hbh", "dst", "rt"]),
+    ] {
+        let rule =
+            |header: &&str| format!("exthdr {header} exists tcp dport {PORT} counter name seen-{header}\n");
+        netns.nft(&format!(
+            "table ip6 seen
+             delete table ip6 seen
+             table ip6 seen {{
+               counter seen-hbh {{ }}
+               counter seen-dst {{ }}
+               counter seen-rt {{ }}
+               chain incoming {{
+                 type filter hook prerouting priority 0;
+                 {}
+               }}
+             }}",
+            ["hbh", "dst", "rt"].iter().map(rule).collect::<String>()
+        ))?;
+        for (bytes, protocol) in [
+            (http1::export(Signal::Traces, &message), "http/1.1"),
+            (http2::export(Signal::Traces, http2::Form::Huffman, &message), "h2c"),
+        ] {
+            let case = format!("{protocol} with {way}");
+            world.found(&case, (way, target), &[bytes], (protocol, "traces", "path"))?;
+        }
+        for header in ["hbh", "dst", "rt"] {
+            let packets = counted(&netns, header)?;
+            let wanted = headers.contains(&header);
+            ensure!(wanted == (packets > 0), "{way}: {packets} packets with {header}");
+        }
+    }
+    world.check()
+}
+
+/// Packets that had this header when they came.
+fn counted(netns: &Namespace, header: &str) -> Result<u64> {
+    let listed = netns.within(|| {
+        std::process::Command::new("nft")
+            .args(["-j", "list", "counter", "ip6", "seen", &format!("seen-{header}")])
+            .output()
+    })??;
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout)?;
+    listed["nftables"][1]["counter"]["packets"].as_u64().context("a number of packets")
 }

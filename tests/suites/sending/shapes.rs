@@ -1,6 +1,6 @@
 //! Everything that an OTLP export may look like on the wire, whole and in pieces.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use spanwarden_tests::payload::{
     self, Signal, http1,
     http2::{self, Block, Connection, Form, PATH_LITERALS},
@@ -218,5 +218,31 @@ fn weaker_proofs_are_called_what_they_are() -> Result<()> {
     )?;
     // The same to another port is nothing.
     world.send("write", world.at(PORT), &[unknown])?;
+    world.check()
+}
+
+/// Bodies of HTTP/1 are not followed: a request counts where it begins a packet, and what begins a packet like one is
+/// taken for one. `deploy/docs/findings.md` says so.
+#[test]
+fn a_request_of_http1_is_what_begins_a_packet() -> Result<()> {
+    let mut world = World::new()?;
+    world.sink(PORT, &[])?;
+    let target = world.at(PORT);
+    let export = http1::export(Signal::Traces, &payload::message(100));
+    let found = ("http/1.1", "traces", "path");
+    // Pipelined (RFC 9112 section 9.3.2): first, it begins the packet; second, it is within it.
+    let first = [export.clone(), http1::get("/health")].concat();
+    world.found("pipelined, first", ("write", target), &[first], found)?;
+    let second = [http1::get("/health"), export.clone()].concat();
+    let made = world.send("write", target, std::slice::from_ref(&second))?;
+    ensure!(made.len() == 1, "{}", made.len());
+    // Such a client is found as soon as it has to wait for an answer; the sink gives one to what asks for an upgrade.
+    let mut turns = vec![[second, http1::upgrade_to_h2c()].concat()];
+    turns.push(export);
+    world.found("pipelined, then not", ("write", target), &turns, found)?;
+    // A body that is sent by itself, after its head, and looks like a request.
+    let head = b"POST /mirror HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 28\r\n\r\n".to_vec();
+    let body = b"POST /v1/traces HTTP/1.1\r\n\r\n".to_vec();
+    world.found("a body like a request", ("write", target), &[head, body], found)?;
     world.check()
 }

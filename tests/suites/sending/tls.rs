@@ -66,6 +66,25 @@ impl Tls {
         Ok((pid.trim_start_matches("pid ").parse()?, self.collector.output()))
     }
 
+    /// Notes that each connection without TLS that the server has `seen` is found, and that there is one to each port.
+    fn expect_plaintext(&mut self, pid: u32, seen: &str) -> Result<()> {
+        for (port, protocol) in PORTS.into_iter().zip(["h2c", "http/1.1"]) {
+            let start = format!("{port} plain ");
+            for peer in seen.lines().filter_map(|line| line.strip_prefix(&start)) {
+                let (pod, target) = (&self.world.sender, self.world.at(port));
+                let expected =
+                    Expected::new(format!("{protocol} in plaintext"), pod, pid, peer.parse()?, target)
+                        .with("finding", "plaintext")
+                        .with("protocol", protocol)
+                        .with("signal", "traces")
+                        .with("proof", "path");
+                self.world.expected.push(expected);
+            }
+        }
+        ensure!(self.world.expected.len() == 2, "{:#?}\n{seen}", self.world.expected);
+        Ok(())
+    }
+
     /// From now on packets of 300 bytes, so that records of TLS begin and end anywhere.
     fn small_packets(&self) -> Result<()> {
         let netns = self.world.sender.place().netns.as_ref().context("a namespace")?;
@@ -96,6 +115,20 @@ fn nothing_of_go() -> Result<()> {
 #[test]
 fn nothing_of_python() -> Result<()> {
     nothing_of(&clients::python()?, &["tls12", "tls13"])
+}
+
+#[test]
+fn nothing_of_node() -> Result<()> {
+    nothing_of(&clients::node()?, &["tls12", "tls13"])
+}
+
+/// The SDK for Node in plaintext, as its default URL has it: one finding a connection.
+#[test]
+fn plaintext_of_node() -> Result<()> {
+    let mut tls = Tls::new()?;
+    let (pid, seen) = tls.run(&clients::node()?, &["plain"], &[])?;
+    tls.expect_plaintext(pid, &seen)?;
+    tls.world.check()
 }
 
 fn openssl() -> Result<PathBuf> {
@@ -179,18 +212,6 @@ fn a_proxy_between() -> Result<()> {
     let (pid, seen) = tls.run(&clients::python()?, &["tls13", "plain"], &environment)?;
     let tunnel = format!("{} tunnel ", PORTS[1]);
     ensure!(seen.contains(&tunnel), "the SDK did not ask for a tunnel:\n{seen}");
-    for (port, protocol) in PORTS.into_iter().zip(["h2c", "http/1.1"]) {
-        let start = format!("{port} plain ");
-        for peer in seen.lines().filter_map(|line| line.strip_prefix(&start)) {
-            let (pod, target) = (&tls.world.sender, tls.world.at(port));
-            let expected = Expected::new(format!("{protocol} by proxy"), pod, pid, peer.parse()?, target)
-                .with("finding", "plaintext")
-                .with("protocol", protocol)
-                .with("signal", "traces")
-                .with("proof", "path");
-            tls.world.expected.push(expected);
-        }
-    }
-    ensure!(tls.world.expected.len() == 2, "{:#?}\n{seen}", tls.world.expected);
+    tls.expect_plaintext(pid, &seen)?;
     tls.world.check()
 }

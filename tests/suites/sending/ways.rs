@@ -3,12 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use spanwarden_tests::{
-    payload::{self, Signal, http1, http2},
-    process::Process,
-};
+use spanwarden_tests::payload::{self, Signal, http1, http2};
 
-use super::world::{CLIENT, PATIENCE, World};
+use super::world::World;
 
 const WAYS: [&str; 20] = [
     "write",
@@ -123,18 +120,5 @@ fn data_in_the_syn_is_found() -> Result<()> {
         world.found(&case, ("fastopen", target), &[bytes], (protocol, "metrics", "path"))?;
         ensure!(world.expected.len() == before + 2, "{case}: not two connections");
     }
-    world.check()
-}
-
-/// The system call has plaintext, the wire has not. Kernels without `CONFIG_TLS` say so, and the test with them.
-#[test]
-fn tls_by_the_kernel_is_no_plaintext() -> Result<()> {
-    let mut world = World::new()?;
-    world.sink(PORT, &[])?;
-    let target = world.at(PORT).to_string();
-    let mut client: Process = world.sender.spawn(CLIENT, &["via", "ktls", &target])?;
-    let line = client.wait_for_line("ktls ", PATIENCE)?;
-    client.wait_success(PATIENCE)?;
-    println!("{line}");
     world.check()
 }

@@ -49,8 +49,9 @@ impl Suite {
         update.args(["-q", "update", "--error-on=any"]);
         step(&format!("package lists of {}", self.name), &mut update).with_context(|| {
             format!(
-                "the suite {0} can't be had from the mirror in this machine's apt sources: look at apt's words above; \
-                 another mirror, or the rest with `--kernel` and without {0}'s kernel, is the way on",
+                "the suite {0} can't be had from the mirror in this machine's apt sources: look at apt's words above, \
+                 then try again, or name another mirror there; `cargo xtask kernels --kernel VERSION` goes without \
+                 {0}'s kernel, `cargo xtask test --no-kernels` without all of them",
                 self.name
             )
         })
@@ -80,7 +81,13 @@ impl Suite {
     pub(super) fn unpack(&self, names: &[String], into: &Path) -> Result<()> {
         let mut download = self.apt("apt-get");
         download.args(["-q", "download"]).args(names).current_dir(self.folder.join("archives"));
-        step(&format!("download {}", names.join(" ")), &mut download)?;
+        step(&format!("download {}", names.join(" ")), &mut download).with_context(|| {
+            format!(
+                "the kernel of {0} can't be had: look at apt's words above, then try again (what is here is kept), or \
+                 go without it as `cargo xtask kernels --kernel VERSION` or `cargo xtask test --no-kernels` do",
+                self.name
+            )
+        })?;
         self.extract(into)
     }
 
@@ -115,9 +122,9 @@ fn configuration(folder: &Path, architecture: &str) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     format!(
         r#"Dir::Etc::sourcelist "{}";
-Dir::Etc::sourceparts "-";
-Dir::Etc::preferences "-";
-Dir::Etc::preferencesparts "-";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
 Dir::State::lists "{}";
 Dir::State::status "{}";
 Dir::State::extended_states "{}";
@@ -148,7 +155,8 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 fn mirror() -> Result<String> {
     ensure!(
         has("apt-get") && has("dpkg-deb"),
-        "missing: apt-get and dpkg-deb. Kernels come from Debian's suites: run this on a Debian machine"
+        "missing: apt-get and dpkg-deb. Kernels come from Debian's suites: run this on a Debian machine, or leave the \
+         other kernels out with `cargo xtask test --no-kernels`"
     );
     let wanted = "$(ORIGIN) $(LABEL) $(REPO_URI)";
     let ask = || -> Result<Option<String>> {

@@ -34,8 +34,8 @@ pub(super) struct Contents {
     pub(super) init: PathBuf,
     /// `ip` and `nft`.
     pub(super) tools: Vec<PathBuf>,
-    /// The static busybox.
-    pub(super) busybox: PathBuf,
+    /// The static busybox, which tests use.
+    pub(super) busybox: Option<PathBuf>,
     /// The compiled kernel programs.
     pub(super) object: PathBuf,
 }
@@ -45,9 +45,11 @@ impl Contents {
     pub(super) fn pack(&self, kernel: &Kernel, plan: &Value, image: &Path) -> Result<()> {
         let mut archive = Archive::create(image)?;
         archive.copy("/init", &self.init, true)?;
-        archive.copy("/bin/busybox", &self.busybox, true)?;
-        for applet in APPLETS {
-            archive.link(&format!("/bin/{applet}"), "busybox")?;
+        if let Some(busybox) = &self.busybox {
+            archive.copy("/bin/busybox", busybox, true)?;
+            for applet in APPLETS {
+                archive.link(&format!("/bin/{applet}"), "busybox")?;
+            }
         }
         let mut libraries = Libraries::new();
         self.system.collect(&self.init, &mut libraries)?;

@@ -12,7 +12,7 @@ use object::{Object as _, ObjectSection as _};
 
 /// What pods, Services, connection look-up and kTLS need. One that a kernel has built in, or not at all, is left
 /// out: then the test that needs it says so.
-const WANTED: [&str; 18] = [
+const WANTED: [&str; 23] = [
     "veth",
     "dummy",
     "nf_tables",
@@ -30,6 +30,12 @@ const WANTED: [&str; 18] = [
     "unix_diag",
     "sch_netem",
     "tls",
+    // What TLS by the kernel encrypts with, and nobody here loads on demand.
+    "gcm",
+    "ghash_generic",
+    "ctr",
+    "aesni_intel",
+    "virtio_pci",
     "virtio_console",
 ];
 

@@ -23,6 +23,8 @@ pub(super) struct Row {
 enum Verdict {
     /// Shown; with how many tests.
     Yes(usize),
+    /// Shown by so many tests; so many others need something that this kernel lacks.
+    Partly(usize, usize),
     /// So many of so many tests have not passed, or nothing showed it.
     No(usize, usize),
     /// What shows it needs something that this kernel lacks.
@@ -60,7 +62,10 @@ impl Row {
                 if possible.is_empty() && !tests.is_empty() {
                     return Verdict::Lacking;
                 }
-                all(&possible, |test| test["outcome"] == "ok")
+                match all(&possible, |test| test["outcome"] == "ok") {
+                    Verdict::Yes(shown) if shown < tests.len() => Verdict::Partly(shown, tests.len() - shown),
+                    verdict => verdict,
+                }
             }
             ShownBy::Measured(prefix) => self.measured(prefix),
         }
@@ -111,6 +116,9 @@ impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Yes(_) | Self::Fact(true) => f.write_str("yes"),
+            Self::Partly(shown, lacking) => {
+                write!(f, "{shown} of {}: the kernel lacks the rest", shown + lacking)
+            }
             Self::No(bad, count) => write!(f, "**NO** ({bad} of {count})"),
             Self::Lacking => f.write_str("kernel lacks it"),
             Self::NotRun => f.write_str("not run"),
@@ -216,8 +224,13 @@ mod tests {
     #[test]
     fn what_the_kernel_lacks_is_no_failure() {
         let test = json!([{ "suite": "attribution", "test": "agent::x", "outcome": "unsupported" }]);
-        let row = row(test);
-        assert_eq!(row.verdict(&ShownBy::Tests("attribution", "agent::")), Verdict::Lacking);
-        assert!(row.failures().is_empty());
+        let lacking = row(test);
+        assert_eq!(lacking.verdict(&ShownBy::Tests("attribution", "agent::")), Verdict::Lacking);
+        assert!(lacking.failures().is_empty());
+        let partly = row(json!([
+            { "suite": "sending", "test": "ways::a", "outcome": "ok" },
+            { "suite": "sending", "test": "ways::b", "outcome": "unsupported" },
+        ]));
+        assert_eq!(partly.verdict(&ShownBy::Tests("sending", "")), Verdict::Partly(1, 1));
     }
 }

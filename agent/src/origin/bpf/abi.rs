@@ -106,6 +106,16 @@ pub(in crate::origin) fn finding(bytes: &[u8]) -> Option<abi::Finding> {
     (finding.version == abi::ABI_VERSION).then_some(finding)
 }
 
+/// One order of the ring buffer of endings; `None` as for [`finding`].
+pub(in crate::origin) fn ending(bytes: &[u8]) -> Option<abi::Ending> {
+    if bytes.len() != size_of::<abi::Ending>() {
+        return None;
+    }
+    // SAFETY: as in `finding`, of an `Ending`.
+    let ending = unsafe { bytes.as_ptr().cast::<abi::Ending>().read_unaligned() };
+    (ending.version == abi::ABI_VERSION).then_some(ending)
+}
+
 /// `comm` made printable: a process names itself as it likes, line breaks and escape sequences included.
 pub(in crate::origin) fn comm(raw: &[u8; 16]) -> String {
     let end = raw.iter().position(|&b| b == 0).unwrap_or(raw.len());

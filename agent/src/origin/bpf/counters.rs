@@ -22,8 +22,9 @@ static SOCKETS: LazyLock<metrics::Counters> = LazyLock::new(|| {
 static ENFORCEMENT: LazyLock<metrics::Counters> = LazyLock::new(|| {
     counter(
         "spanwarden_bpf_enforcement",
-        "What the kernel programs stopped: connections blocked, packets of them dropped, connects denied; and \
-         connections that the policy blocks and that passed (not_enforced).",
+        "What the kernel programs stopped: connections blocked, packets of them dropped, connects denied; connections \
+         that the policy blocks and that passed (not_enforced); and orders to end a blocked connection (endings), or that \
+         there was no room for and that come again with its next packet (endings_later).",
         &["outcome"],
     )
 });
@@ -72,6 +73,10 @@ pub struct Counters {
     pub not_enforced: u64,
     /// Failed TLS connections not remembered, because their pod had more than its share.
     pub tls_forgotten: u64,
+    /// Orders to end a blocked connection.
+    pub endings: u64,
+    /// Those that there was no room for.
+    pub endings_later: u64,
 }
 
 impl Counters {
@@ -108,6 +113,8 @@ impl Counters {
             denied: sum(index::DENIED),
             not_enforced: sum(index::NOT_ENFORCED),
             tls_forgotten: sum(index::TLS_FORGOTTEN),
+            endings: sum(index::ENDINGS),
+            endings_later: sum(index::ENDINGS_LATER),
         }
     }
 
@@ -133,6 +140,8 @@ impl Counters {
             (index::DENIED, self.denied),
             (index::NOT_ENFORCED, self.not_enforced),
             (index::TLS_FORGOTTEN, self.tls_forgotten),
+            (index::ENDINGS, self.endings),
+            (index::ENDINGS_LATER, self.endings_later),
         ] {
             sums[index as usize] = sum;
         }
@@ -164,6 +173,8 @@ impl Counters {
         add(&ENFORCEMENT, "dropped", self.dropped, before.dropped);
         add(&ENFORCEMENT, "denied", self.denied, before.denied);
         add(&ENFORCEMENT, "not_enforced", self.not_enforced, before.not_enforced);
+        add(&ENFORCEMENT, "endings", self.endings, before.endings);
+        add(&ENFORCEMENT, "endings_later", self.endings_later, before.endings_later);
     }
 }
 

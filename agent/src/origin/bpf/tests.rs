@@ -185,10 +185,11 @@ fn a_connection_s_opener_is_known_with_its_container_and_pod_even_when_it_is_gon
 }
 
 #[test]
-fn what_the_kernel_has_not_seen_is_none_and_a_foreign_destination_is_conflict() {
-    in_cgroup("what_the_kernel_has_not_seen_is_none_and_a_foreign_destination_is_conflict", |cgroup| {
+fn what_the_kernel_has_not_seen_is_none_and_an_unknown_destination_is_conflict() {
+    in_cgroup("what_the_kernel_has_not_seen_is_none_and_an_unknown_destination_is_conflict", |cgroup| {
         let inside = child_of(cgroup, "watched/inside");
         let outside = child_of(cgroup, "outside");
+        in_namespace("192.0.2.1");
         let origins = attach(cgroup);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut child = client(&outside, listener.local_addr().unwrap(), &[]);
@@ -203,14 +204,44 @@ fn what_the_kernel_has_not_seen_is_none_and_a_foreign_destination_is_conflict() 
             .unwrap()
             .set_settings(abi::settings(1, 0, &[], &PlaintextPolicy::default(), &FindingsOutput::default()))
             .unwrap();
-        let mut child = client(&inside, listener.local_addr().unwrap(), &[]);
-        let (socket, peer) = listener.accept().unwrap();
-        let origin = origins.origin(socket.as_fd(), peer);
-        drop(socket);
-        let _ = child.wait();
-        assert_eq!(origin.evidence, Evidence::Conflict);
-        assert_eq!(origin.process, None, "a contradiction names nobody");
+        let reached = |listener: &TcpListener| {
+            let mut child = client(&inside, listener.local_addr().unwrap(), &[]);
+            let (socket, peer) = listener.accept().unwrap();
+            let origin = origins.origin(socket.as_fd(), peer);
+            drop(socket);
+            let _ = child.wait();
+            origin
+        };
+        let origin = reached(&listener);
+        assert_eq!((origin.evidence, &origin.process), (Evidence::None, &None));
+        // An address of the agent's that it is not told of, as that of a Service may be; with any port, and with one on
+        // which it receives.
+        origins.loaded.lock().unwrap().set_own(&BTreeSet::new()).unwrap();
+        let listener = TcpListener::bind("192.0.2.1:0").unwrap();
+        let tell = |ports: &[u16]| {
+            let settings =
+                abi::settings(1, 0, ports, &PlaintextPolicy::default(), &FindingsOutput::default());
+            origins.loaded.lock().unwrap().set_settings(settings).unwrap();
+        };
+        for ports in [vec![], vec![listener.local_addr().unwrap().port()]] {
+            tell(&ports);
+            let origin = reached(&listener);
+            assert_eq!(origin.evidence, Evidence::Conflict);
+            assert_eq!(origin.process, None, "a contradiction names nobody");
+        }
+        tell(&[4317]);
+        let origin = reached(&listener);
+        assert_eq!((origin.evidence, &origin.process), (Evidence::None, &None), "not a port of the agent's");
     });
+}
+
+/// A network namespace for this thread and what it starts, with an address besides loopback's.
+fn in_namespace(address: &str) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("CAP_SYS_ADMIN");
+    for arguments in ["link set lo up", &format!("address add {address}/32 dev lo")] {
+        let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}: {status}");
+    }
 }
 
 #[test]

@@ -50,7 +50,10 @@ pub(super) fn checks(options: &Options, possible: bool, loads: bool, checks: &mu
     let kernel = match KernelOrigins::attach(attach) {
         Ok(kernel) => kernel,
         Err(error) => {
-            let attached = matches!(error, OriginError::Outside | OriginError::SelfTest(_));
+            let attached = matches!(
+                error,
+                OriginError::Outside | OriginError::NoSocketMemory | OriginError::SelfTest(_)
+            );
             checks.push(if attached { attached_check(options) } else { not_attached(&error) });
             let cause = if attached { error.to_string() } else { "the programs are not attached".to_owned() };
             checks.extend([CANARY, RING].map(|name| Check::unchecked(name, cause.clone())));

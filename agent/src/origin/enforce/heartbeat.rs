@@ -32,9 +32,11 @@ pub(super) const BEAT: Duration = Duration::from_millis(200);
 enum Pause {
     /// The file is there.
     KillSwitch,
-    /// The thread that reads findings does not run: sockets would be left hanging.
+    /// The thread that reads findings does not run: what is stopped would not be reported.
     NoFindings,
-    /// The helper has ended: the same.
+    /// The thread that has connections ended does not run: they would be left hanging.
+    NoEndings,
+    /// The helper has ended, and does not come back: the same.
     NoHelper,
     /// The thread that follows pods does not run: a pod that is excluded by now would be blocked.
     NoPods,
@@ -42,9 +44,12 @@ enum Pause {
 
 /// What must live for anything to be blocked.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent of each other, and all have to be true")]
 pub(super) struct Vitals {
     /// Findings are read.
     pub(super) findings: bool,
+    /// Connections are ended.
+    pub(super) endings: bool,
     /// The helper runs, or is done without.
     pub(super) helper: bool,
     /// Pods are followed.
@@ -101,6 +106,7 @@ impl Heartbeat {
         let pause = match () {
             () if self.is_killed() => Some(Pause::KillSwitch),
             () if !vitals.findings => Some(Pause::NoFindings),
+            () if !vitals.endings => Some(Pause::NoEndings),
             () if !vitals.pods => Some(Pause::NoPods),
             () if !vitals.helper => Some(Pause::NoHelper),
             () => None,
@@ -159,7 +165,7 @@ impl Heartbeat {
                 warn!(kill_switch = path, "the kill switch is set: plaintext is reported and not blocked");
             }
             // At the start those threads are not there yet.
-            Some(Pause::NoFindings | Pause::NoPods) if self.said == Said::Nothing => {}
+            Some(Pause::NoFindings | Pause::NoEndings | Pause::NoPods) if self.said == Said::Nothing => {}
             Some(Pause::NoPods) => {
                 error!(
                     "the thread that follows pods does not run: plaintext is not blocked; restart the agent"
@@ -170,10 +176,16 @@ impl Heartbeat {
                     "the thread that reads findings does not run: plaintext is not blocked; restart the agent"
                 );
             }
+            Some(Pause::NoEndings) => {
+                error!(
+                    "the thread that has blocked connections ended does not run: plaintext is not blocked; restart the \
+                     agent"
+                );
+            }
             Some(Pause::NoHelper) => {
                 error!(
-                    "the helper that ends blocked connections is gone: plaintext is reported and not blocked; restart \
-                     the agent"
+                    "the helper that ends blocked connections is gone and does not come back: plaintext is reported and not \
+                     blocked; restart the agent"
                 );
             }
         }
@@ -195,7 +207,7 @@ mod tests {
     use crate::origin::loader::OBJECT;
     use aya::EbpfLoader;
 
-    const ALL: Vitals = Vitals { findings: true, helper: true, pods: true };
+    const ALL: Vitals = Vitals { findings: true, endings: true, helper: true, pods: true };
 
     #[test]
     fn a_number_that_stops_growing_is_noticed_and_one_late_beat_is_not() {
@@ -222,16 +234,17 @@ mod tests {
     fn the_kernel_is_told_to_enforce_only_while_all_that_it_takes_is_there() {
         let mut heartbeat = heartbeat(None);
         assert_eq!(told(&heartbeat), (0, 0), "nothing is enforced before the first beat");
-        for (findings, helper, pods) in [
-            (true, true, true),
-            (false, true, true),
-            (true, false, true),
-            (true, true, false),
-            (true, true, true),
+        for (findings, endings, helper, pods) in [
+            (true, true, true, true),
+            (false, true, true, true),
+            (true, false, true, true),
+            (true, true, false, true),
+            (true, true, true, false),
+            (true, true, true, true),
         ] {
             let before = boot_ns();
-            let all = findings && helper && pods;
-            assert_eq!(heartbeat.beat(Vitals { findings, helper, pods }), all);
+            let all = findings && endings && helper && pods;
+            assert_eq!(heartbeat.beat(Vitals { findings, endings, helper, pods }), all);
             let (beat, enforce) = told(&heartbeat);
             assert!(beat >= before, "a beat is a beat, whatever it says");
             assert_eq!(enforce, u32::from(all));

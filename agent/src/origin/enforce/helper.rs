@@ -1,5 +1,9 @@
 //! The helper: a process of its own with the three capabilities that destroying other pods' sockets needs, and
 //! nothing else. The agent, which reads what strangers send, has none of them.
+//!
+//! It is two processes: one that does the work, and its parent, which does nothing but start another one when the first
+//! has ended. The agent can't: it has dropped its capabilities by then, and has threads. Requests wait in the socket
+//! meanwhile; the one that the worker had in hand is asked for again, as all are (see `endings`).
 
 #![forbid(unsafe_code)]
 
@@ -23,9 +27,10 @@ use nix::{
     unistd::{Pid, getpid, getppid},
 };
 use std::{
+    collections::VecDeque,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -74,7 +79,7 @@ pub(super) enum NotSent {
 impl Helper {
     /// Forks the helper. In a process with one thread and every capability that is [`missing`] to none.
     /// `root` is the watched cgroup directory; `tgid` this process's id in the initial pid namespace.
-    pub(super) fn start(root: PathBuf, tgid: u32) -> Result<Self, EnforceError> {
+    pub(super) fn start(root: &Path, tgid: u32) -> Result<Self, EnforceError> {
         let missing = missing();
         let host_pid = u32::try_from(getpid().as_raw()) == Ok(tgid);
         if !missing.is_empty() || !host_pid {
@@ -88,7 +93,7 @@ impl Helper {
     }
 
     /// As [`Self::start`], without its checks.
-    pub(super) fn fork(root: PathBuf) -> Result<Self, EnforceError> {
+    pub(super) fn fork(root: &Path) -> Result<Self, EnforceError> {
         let failed = |source: Errno| EnforceError::Helper(source.into());
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) =
@@ -99,7 +104,7 @@ impl Helper {
         drop(theirs);
         let helper = Self { socket: ours, pid, ended: AtomicBool::new(false), reaping: Mutex::new(()) };
         match helper.wait_for_reply(PATIENCE) {
-            Some(Reply { outcome: Outcome::Destroyed, .. }) => Ok(helper),
+            Some(reply) if reply.is_ready() => Ok(helper),
             Some(Reply { outcome: Outcome::Unsupported, .. }) => Err(EnforceError::Unsupported),
             Some(Reply { errno, .. }) => Err(EnforceError::Helper(io::Error::from_raw_os_error(errno))),
             None => Err(EnforceError::Silent),
@@ -150,7 +155,7 @@ impl Helper {
         !self.ended.load(Ordering::Relaxed)
     }
 
-    /// Its process id.
+    /// The id of the process that keeps the worker alive.
     #[cfg(test)]
     pub(super) fn pid(&self) -> Pid {
         self.pid
@@ -183,18 +188,74 @@ impl Drop for Helper {
     }
 }
 
-/// The helper's life; its exit code.
-fn run(socket: &OwnedFd, parent: Pid, root: PathBuf) -> i32 {
-    let mut destroyer = match prepare(socket, parent, root) {
-        Ok(destroyer) => destroyer,
-        Err(error) => {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            let outcome = outcome_of(Errno::from_raw(errno));
-            let _ = say(socket, Reply { id: 0, socket_cookie: 0, outcome, errno });
-            return 1;
+/// The life of the process that keeps the worker alive; its exit code.
+fn run(socket: &OwnedFd, parent: Pid, root: &Path) -> i32 {
+    if let Err(error) = strip(socket, parent) {
+        return refuse(socket, &error);
+    }
+    let mut falls = Falls::default();
+    loop {
+        let own = getpid();
+        let worker = match sys::fork_into(|| work(socket, own, root.to_owned())) {
+            Ok(worker) => worker,
+            Err(error) => return refuse(socket, &error),
+        };
+        let status = loop {
+            match waitpid(worker, None) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        match status {
+            // The agent is gone; or the worker can't do its work, and has said so.
+            Ok(WaitStatus::Exited(_, code @ (0 | NOT_READY))) => return code,
+            Ok(_) => {}
+            Err(_) => return 2,
         }
+        let Some(pause) = falls.next(Instant::now()) else { return 3 };
+        thread::sleep(pause);
+    }
+}
+
+/// Exit code of a worker that could not begin.
+const NOT_READY: i32 = 1;
+
+/// How often the worker may end within [`FALLS_WITHIN`]: one that ends again and again does not end connections, and
+/// without the helper nothing is blocked.
+const FALLS: usize = 5;
+/// See [`FALLS`].
+const FALLS_WITHIN: Duration = Duration::from_mins(1);
+/// Pause before the first new worker; the next ones are twice as long each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// When the worker has ended lately.
+#[derive(Debug, Default)]
+struct Falls(VecDeque<Instant>);
+
+impl Falls {
+    /// How long to wait before the next worker; `None` when there is to be none.
+    fn next(&mut self, now: Instant) -> Option<Duration> {
+        self.0.retain(|fall| now.duration_since(*fall) < FALLS_WITHIN);
+        self.0.push_back(now);
+        let count = self.0.len();
+        (count <= FALLS).then(|| FIRST_PAUSE * 2_u32.pow(u32::try_from(count - 1).unwrap_or(0)))
+    }
+}
+
+fn refuse(socket: &OwnedFd, error: &io::Error) -> i32 {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    let outcome = outcome_of(Errno::from_raw(errno));
+    let _ = say(socket, Reply { id: 0, socket_cookie: 0, outcome, errno });
+    NOT_READY
+}
+
+/// The worker's life; its exit code.
+fn work(socket: &OwnedFd, parent: Pid, root: PathBuf) -> i32 {
+    let mut destroyer = match prepare(parent, root) {
+        Ok(destroyer) => destroyer,
+        Err(error) => return refuse(socket, &error),
     };
-    if say(socket, Reply { id: 0, socket_cookie: 0, outcome: Outcome::Destroyed, errno: 0 }).is_err() {
+    if say(socket, Reply::READY).is_err() {
         return 0;
     }
     let mut bytes = [0; REQUEST + 1];
@@ -221,21 +282,29 @@ fn run(socket: &OwnedFd, parent: Pid, root: PathBuf) -> i32 {
     }
 }
 
-/// Strips this process of everything it does not need, and looks whether it can do its work.
-fn prepare(socket: &OwnedFd, parent: Pid, root: PathBuf) -> io::Result<Destroyer> {
+/// Strips this process of everything that it and its workers do not need.
+fn strip(socket: &OwnedFd, parent: Pid) -> io::Result<()> {
     sys::close_all_but(socket)?;
-    prctl::set_name(c"sock-destroyer")?;
+    prctl::set_name(c"sock-keeper")?;
     prctl::set_no_new_privs()?;
     drop_but_kept()?;
-    // After the capabilities, because a change of credentials may forget it.
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if getppid() != parent {
-        return Err(Errno::ESRCH.into());
-    }
     // A signal to the group (Ctrl-C) is the agent's to answer: it drains first.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         sys::ignore(signal)?;
     }
+    end_with(parent)
+}
+
+/// After the capabilities, because a change of credentials may forget it; a forked process has to ask anew.
+fn end_with(parent: Pid) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+}
+
+/// Looks whether the worker can do its work.
+fn prepare(parent: Pid, root: PathBuf) -> io::Result<Destroyer> {
+    prctl::set_name(c"sock-destroyer")?;
+    end_with(parent)?;
     let destroyer = Destroyer::new(root)?;
     Diag::open()?.probe()?;
     Ok(destroyer)

@@ -139,6 +139,14 @@ impl Request {
 }
 
 impl Reply {
+    /// What the helper says when it is ready, for the first time or again.
+    pub(super) const READY: Self = Self { id: 0, socket_cookie: 0, outcome: Outcome::Destroyed, errno: 0 };
+
+    /// Whether it is [`Self::READY`].
+    pub(super) fn is_ready(&self) -> bool {
+        *self == Self::READY
+    }
+
     pub(super) fn to_bytes(self) -> [u8; REPLY] {
         let mut bytes = [0; REPLY];
         let mut at = Writer { bytes: &mut bytes, at: 0 };

@@ -130,6 +130,7 @@ fn tls_failure(event: &kernel::Finding) -> Option<TlsFailure> {
         kernel::TLS_RESET => TlsFailureKind::Reset,
         kernel::TLS_REFUSED => TlsFailureKind::Refused,
         kernel::TLS_NO_ANSWER => TlsFailureKind::NoAnswer,
+        kernel::TLS_UNANSWERED => TlsFailureKind::Unanswered,
         _ => return None,
     };
     Some(TlsFailure {

@@ -89,6 +89,12 @@ pub enum OriginError {
          what is in it: watch the hierarchy's root, or start the agent in a cgroup below"
     )]
     Outside,
+    /// The programs could not store who opened a connection.
+    #[error(
+        "the kernel has no memory to store who opens a connection: raise net.core.optmem_max, which limits what a socket \
+         may take (20480 is enough), or see whether the node or this cgroup is out of memory"
+    )]
+    NoSocketMemory,
     /// The programs are attached but do not do their work.
     #[error("the kernel programs are attached but do not work here: {0}")]
     SelfTest(String),

@@ -88,6 +88,8 @@ pub(in crate::origin) struct EnforceSide {
     pub(in crate::origin) pulse: Array<MapData, abi::Pulse>,
     /// Nanoseconds since boot until when `connect` is refused.
     pub(in crate::origin) denied: HashMap<MapData, abi::DenyKey, u64>,
+    /// Blocked connections that are to be ended.
+    pub(in crate::origin) endings: RingBuf<MapData>,
 }
 
 impl EnforceSide {
@@ -96,6 +98,7 @@ impl EnforceSide {
             policies: take(bpf, "POLICIES", HashMap::try_from)?,
             pulse: take(bpf, "PULSE", Array::try_from)?,
             denied: take(bpf, "DENIED", HashMap::try_from)?,
+            endings: take(bpf, "ENDINGS", RingBuf::try_from)?,
         })
     }
 }

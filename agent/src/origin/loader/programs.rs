@@ -18,12 +18,12 @@ pub(super) struct Hook {
     pub(super) attach_type: u32,
 }
 
-/// In the order in which a connection meets them backwards, so that whatever an early program leaves is already
-/// expected by the later ones.
+/// In the order in which they are attached. `sock_ops` comes before what decides packets: it forgets what was decided of
+/// an earlier socket at the same address. `connect` comes last, so that what it leaves is already expected.
 pub(super) const HOOKS: [Hook; 5] = [
+    Hook { name: "origin_established", attach_type: 3 },
     Hook { name: "plaintext_ingress", attach_type: 0 },
     Hook { name: "plaintext_egress", attach_type: 1 },
-    Hook { name: "origin_established", attach_type: 3 },
     Hook { name: "origin_connect4", attach_type: 10 },
     Hook { name: "origin_connect6", attach_type: 11 },
 ];

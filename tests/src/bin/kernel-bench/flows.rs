@@ -13,7 +13,7 @@ use socket2::SockRef;
 use spanwarden_tests::{payload, process::Process};
 
 use crate::{
-    PATIENCE, median,
+    PATIENCE, SERVICE, median,
     peer::{self, MESSAGE, RECORD, ping},
     stats::{Programs, Runs, Snapshot, between},
 };
@@ -152,8 +152,8 @@ pub(crate) fn connections(time: Duration, watched: &Path) -> Result<()> {
     println!("|---|---|---|---|---|---|");
     let mut worst = 0.0_f64;
     for (name, address) in [
-        ("IPv4", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-        ("IPv6", SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
+        ("IPv4", SocketAddr::from((Ipv4Addr::LOCALHOST, SERVICE))),
+        ("IPv6", SocketAddr::from((Ipv6Addr::LOCALHOST, SERVICE))),
     ] {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;

@@ -18,7 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 use spanwarden_tests::process::Process;
 
-use crate::{PATIENCE, quartiles};
+use crate::{PATIENCE, SERVICE, quartiles};
 
 const REQUEST: &[u8] = b"GET /orders/1 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n";
 const ANSWER: &[u8] =
@@ -30,7 +30,9 @@ const CLIENTS: usize = 2;
 const TURN: Duration = Duration::from_millis(100);
 
 pub(crate) fn run() -> Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // Two of these run beside each other, and beside a server of connections.
+    let bound = (SERVICE..SERVICE + 9).find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let listener = bound.context("no free port for a server")?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("server".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
+use spanwarden_tests::patience::deadline;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often something is sent again that is not answered.
@@ -93,7 +94,7 @@ impl End<'_> {
         payload: &[u8],
         is_answer: impl Fn(&Segment) -> bool,
     ) -> Result<Segment> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = deadline(PATIENCE);
         while Instant::now() < deadline {
             self.send(sequence, acknowledges, flags, payload)?;
             let answer = receive(self.socket, AGAIN, |segment| {
@@ -140,7 +141,7 @@ fn checksum(from: Ipv4Addr, to: Ipv4Addr, segment: &[u8]) -> Result<u16> {
 
 /// The next segment that is wanted.
 fn receive(socket: &Socket, patience: Duration, wanted: impl Fn(&Segment) -> bool) -> Option<Segment> {
-    let deadline = Instant::now() + patience;
+    let deadline = deadline(patience);
     while Instant::now() < deadline {
         let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
         let Ok(length) = socket.recv(&mut buffer) else { continue };

@@ -39,6 +39,36 @@ pub(crate) fn again(first: SocketAddr, one: &[u8], second: SocketAddr, two: &[u8
     Ok("sent".to_owned())
 }
 
+/// What is said on a connection.
+pub(crate) enum Words {
+    /// Who has opened it, in the line that `origin-server` reads.
+    Line { pod: String, id: String },
+    /// Bytes.
+    Payload(Vec<u8>),
+}
+
+impl Words {
+    /// `line POD ID` or `payload NAME`
+    pub(crate) fn parse(arguments: &[&str]) -> Result<Self> {
+        match arguments {
+            ["line", pod, id] => Ok(Self::Line { pod: (*pod).to_owned(), id: (*id).to_owned() }),
+            ["payload", name] => Ok(Self::Payload(super::bytes(name)?)),
+            _ => bail!("no words are called {arguments:?}"),
+        }
+    }
+
+    /// The bytes, for a connection that `opener`, which has the name and the user of this process, has opened.
+    pub(crate) fn spelled(&self, opener: u32, local: SocketAddr) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::Line { pod, id } => {
+                let comm = fs::read_to_string("/proc/self/comm")?;
+                format!("{id} {opener} {pod} {local} {} {}\n", getuid(), comm.trim_end()).into_bytes()
+            }
+            Self::Payload(bytes) => bytes.clone(),
+        })
+    }
+}
+
 /// Connects from `source`, says who it is, and holds the connection until standard input ends. Then it is reset, and
 /// the port is free at once.
 pub(crate) fn claim(source: SocketAddr, target: SocketAddr, pod: &str, id: &str) -> Result<String> {
@@ -48,17 +78,15 @@ pub(crate) fn claim(source: SocketAddr, target: SocketAddr, pod: &str, id: &str)
     socket.bind(&source.into())?;
     socket.connect(&target.into())?;
     let mut stream = TcpStream::from(socket);
-    let comm = fs::read_to_string("/proc/self/comm")?;
-    let line = format!("{id} {} {pod} {source} {} {}\n", std::process::id(), getuid(), comm.trim_end());
-    stream.write_all(line.as_bytes())?;
+    let line = Words::Line { pod: pod.to_owned(), id: id.to_owned() };
+    stream.write_all(&line.spelled(std::process::id(), source)?)?;
     println!("open");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok("held".to_owned())
 }
 
 /// This process connects; what is said on the connection is said by another one in another cgroup.
-pub(crate) fn heir(how: &str, cgroup: &str, target: SocketAddr, pod: &str, id: &str) -> Result<String> {
-    let comm = fs::read_to_string("/proc/self/comm")?;
+pub(crate) fn heir(how: &str, cgroup: &str, target: SocketAddr, words: &Words) -> Result<String> {
     let own = std::process::id();
     // With `pidfd` the other process is there before the connection is, and fetches it.
     let (mut connection, early) = match how {
@@ -76,8 +104,7 @@ pub(crate) fn heir(how: &str, cgroup: &str, target: SocketAddr, pod: &str, id: &
                     None => fetched(own)?,
                 };
                 let local = stream.local_addr()?;
-                let line = format!("{id} {own} {pod} {local} {} {}\n", getuid(), comm.trim_end());
-                Ok(stream.write_all(line.as_bytes())?)
+                Ok(stream.write_all(&words.spelled(own, local)?)?)
             })();
             if let Err(error) = &said {
                 eprintln!("{error:#}");

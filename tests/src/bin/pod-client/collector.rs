@@ -47,6 +47,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{PATIENCE, tls};
+use spanwarden_tests::patience::patience;
 
 /// The first byte of a TLS handshake record (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -164,7 +165,7 @@ impl Server {
             }
             Behaviour::Silent => {
                 let stream = read_some(stream).await?;
-                tokio::time::sleep(SILENCE).await;
+                tokio::time::sleep(patience(SILENCE)).await;
                 drop(stream);
                 Ok(())
             }
@@ -172,7 +173,7 @@ impl Server {
     }
 
     async fn tls(&self, stream: TcpStream, peer: SocketAddr, acceptor: &TlsAcceptor) -> Result<()> {
-        let stream = timeout(PATIENCE, acceptor.accept(stream)).await??;
+        let stream = timeout(patience(PATIENCE), acceptor.accept(stream)).await??;
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => http2(self.port, stream, peer).await,
             _ => http1(self.port, stream, peer).await,
@@ -215,7 +216,7 @@ async fn answer(
 /// The first three, which the clients here send at once; zeroes when the connection ends before.
 async fn first_bytes(stream: &TcpStream) -> Result<[u8; 3]> {
     let mut first = [0; 3];
-    timeout(PATIENCE, stream.peek(&mut first)).await??;
+    timeout(patience(PATIENCE), stream.peek(&mut first)).await??;
     Ok(first)
 }
 
@@ -224,7 +225,7 @@ async fn open_tunnel(mut stream: TcpStream) -> Result<TcpStream> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         ensure!(head.len() < 4_096, "a request for a tunnel without an end");
-        head.push(timeout(PATIENCE, stream.read_u8()).await??);
+        head.push(timeout(patience(PATIENCE), stream.read_u8()).await??);
     }
     stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
     Ok(stream)
@@ -233,6 +234,6 @@ async fn open_tunnel(mut stream: TcpStream) -> Result<TcpStream> {
 /// The `ClientHello`, or most of it.
 async fn read_some(mut stream: TcpStream) -> Result<TcpStream> {
     let mut buffer = vec![0; 16_384];
-    timeout(PATIENCE, stream.read(&mut buffer)).await??;
+    timeout(patience(PATIENCE), stream.read(&mut buffer)).await??;
     Ok(stream)
 }

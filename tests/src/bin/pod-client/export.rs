@@ -11,12 +11,13 @@ use anyhow::{Context, Result, bail};
 use spanwarden_tests::{client, payload, process::Place};
 
 use crate::PATIENCE;
+use spanwarden_tests::patience::patience;
 
 /// Sends a payload, `chunk` bytes a packet.
 pub(crate) fn send(target: SocketAddr, name: &str, chunk: Option<&str>) -> Result<()> {
     let bytes = payload::by_name(name).with_context(|| format!("no payload {name}"))?;
     let chunk = chunk.map_or(Ok(bytes.len()), str::parse)?;
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
     stream.set_nodelay(true)?;
     println!("pid {} local {}", std::process::id(), stream.local_addr()?);
     for part in bytes.chunks(chunk.max(1)) {
@@ -31,8 +32,8 @@ pub(crate) fn send(target: SocketAddr, name: &str, chunk: Option<&str>) -> Resul
 /// OTLP/HTTP with the content of a file.
 pub(crate) fn post(target: SocketAddr, file: &str) -> Result<()> {
     let body = std::fs::read(file).with_context(|| file.to_owned())?;
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&target, patience(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     let authorization = std::env::var("POD_CLIENT_AUTHORIZATION")
         .map_or_else(|_| String::new(), |value| format!("Authorization: {value}\r\n"));
     write!(

@@ -16,6 +16,7 @@ use nix::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::PATIENCE;
+use spanwarden_tests::patience::patience;
 
 /// The ids from `first` on.
 pub(crate) fn ids(first: &str, count: &str) -> Result<std::ops::Range<u64>> {
@@ -40,7 +41,9 @@ pub(crate) fn introduce(
         socket.set_reuse_address(true)?;
         socket.bind(&source.into()).with_context(|| format!("binding {source}"))?;
     }
-    socket.connect_timeout(&target.into(), PATIENCE).with_context(|| format!("connecting to {target}"))?;
+    socket
+        .connect_timeout(&target.into(), patience(PATIENCE))
+        .with_context(|| format!("connecting to {target}"))?;
     let mut stream = TcpStream::from(socket);
     let comm = std::fs::read_to_string("/proc/self/comm")?;
     let (pid, uid, local) = (std::process::id(), getuid(), stream.local_addr()?);

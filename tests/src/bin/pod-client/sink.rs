@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::PATIENCE;
+use spanwarden_tests::patience::patience;
 
 /// Connections that may wait for the kernel's handshake with data in the SYN (tcp(7), `TCP_FASTOPEN`).
 const FASTOPEN_QUEUE: libc::c_int = 16;
@@ -69,7 +70,7 @@ fn accept_data_in_syn(socket: &Socket) -> io::Result<()> {
 }
 
 fn read_to_end(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     let mut digest = Sha256::new();
     // What came since the last answer, as long as it may be a head that wants one.
     let mut head = Vec::new();

@@ -11,7 +11,8 @@
 //! | `segments` | segments of 64 bytes, so that one write is many packets |
 //! | `fastopen` | twice: with a request for a cookie, then with data in the SYN |
 //! | `mptcp` | an MPTCP socket |
-//! | `ktls` | TLS by the kernel: says `ktls unavailable` where there is none |
+//! | `hop-by-hop`, `destination`, `routing`, `extensions` | IPv6 with an extension header in each packet; with all of them |
+//! | `ktls`, `ktls-sendfile` | the last file by the kernel's TLS, those before it as they are; nothing where there is no such TLS |
 
 use std::{
     fs,
@@ -24,9 +25,12 @@ use sha2::{Digest as _, Sha256};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{PATIENCE, sink::hex};
+use spanwarden_tests::patience::patience;
 
 mod calls;
+mod extensions;
 mod files;
+mod ktls;
 mod options;
 mod uring;
 
@@ -45,7 +49,7 @@ pub(crate) fn send(way: &str, target: SocketAddr, files: &[&str]) -> Result<()> 
             }
             return Ok(());
         }
-        "ktls" => return options::ktls(target),
+        "ktls" | "ktls-sendfile" => return ktls::send(target, &turns, way == "ktls-sendfile"),
         _ => {}
     }
     let mut stream = connect(way, target)?;
@@ -68,9 +72,14 @@ fn connect(way: &str, target: SocketAddr) -> Result<TcpStream> {
     if way == "segments" {
         socket.set_tcp_mss(88)?; // the least that Linux takes, TCP_MIN_MSS
     }
-    socket.connect_timeout(&target.into(), PATIENCE).with_context(|| format!("connecting to {target}"))?;
+    for header in extensions::of(way) {
+        header.set(&socket, target)?;
+    }
+    socket
+        .connect_timeout(&target.into(), patience(PATIENCE))
+        .with_context(|| format!("connecting to {target}"))?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     Ok(stream)
 }
 
@@ -81,7 +90,9 @@ fn introduce(stream: &TcpStream) -> Result<()> {
 
 fn write_by(way: &str, stream: &mut TcpStream, bytes: &[u8]) -> Result<()> {
     let done = match way {
-        "write" | "segments" | "mptcp" => stream.write_all(bytes).map_err(Into::into),
+        "write" | "segments" | "mptcp" | "hop-by-hop" | "destination" | "routing" | "extensions" => {
+            stream.write_all(bytes).map_err(Into::into)
+        }
         "send" => calls::send(stream, bytes),
         "sendto" => calls::sendto(stream, bytes),
         "sendmsg" => calls::sendmsg(stream, bytes),

@@ -93,7 +93,7 @@ fn connect() -> (TcpStream, TcpStream) {
 }
 
 fn helper(root: &Path) -> Helper {
-    Helper::fork(root.to_owned()).unwrap()
+    Helper::fork(root).unwrap()
 }
 
 fn ask(helper: &Helper, request: &Request) -> Outcome {
@@ -101,6 +101,21 @@ fn ask(helper: &Helper, request: &Request) -> Outcome {
     let reply = helper.wait_for_reply(LONG).expect("an answer");
     assert_eq!((reply.id, reply.socket_cookie), (request.id, request.socket_cookie), "{reply:?}");
     reply.outcome
+}
+
+/// The worker, once there is another one than `last`.
+fn worker_of(helper: &Helper, last: Option<Pid>) -> Pid {
+    let deadline = Instant::now() + LONG;
+    let children = format!("/proc/{0}/task/{0}/children", helper.pid());
+    loop {
+        let text = fs::read_to_string(&children).unwrap();
+        let worker = text.split_whitespace().next().map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        match worker {
+            Some(worker) if worker != last.unwrap_or(helper.pid()) => return worker,
+            _ if Instant::now() > deadline => panic!("no worker"),
+            _ => thread::sleep(Duration::from_millis(5)),
+        }
+    }
 }
 
 fn status(pid: Pid) -> String {
@@ -156,7 +171,14 @@ fn where_neither_opener_nor_namespace_is_known_the_cgroup_leads_to_it() {
 fn the_helper_has_three_capabilities_and_no_descriptor_of_ours() {
     let open = fs::File::open("/proc/version").unwrap();
     let helper = helper(Path::new("/nowhere"));
-    let status = status(helper.pid());
+    for (pid, name) in [(helper.pid(), "sock-keeper"), (worker_of(&helper, None), "sock-destroyer")] {
+        has_little(pid, name);
+    }
+    drop(open);
+}
+
+fn has_little(pid: Pid, name: &str) {
+    let status = status(pid);
     let bits = KEPT.iter().fold(0_u64, |all, (capability, _)| all | 1 << capability.index());
     for line in [
         format!("CapPrm:\t{bits:016x}"),
@@ -165,17 +187,16 @@ fn the_helper_has_three_capabilities_and_no_descriptor_of_ours() {
         "CapBnd:\t0000000000000000".to_owned(),
         "CapAmb:\t0000000000000000".to_owned(),
         "NoNewPrivs:\t1".to_owned(),
-        "Name:\tsock-destroyer".to_owned(),
+        format!("Name:\t{name}"),
     ] {
         assert!(status.lines().any(|found| found == line), "{line}\n{status}");
     }
-    let links = fs::read_dir(format!("/proc/{}/fd", helper.pid())).unwrap();
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let mut links: Vec<String> =
         links.map(|fd| fs::read_link(fd.unwrap().path()).unwrap().to_string_lossy().into_owned()).collect();
     links.retain(|link| link != "/dev/null" && !link.starts_with("socket:") && !link.starts_with("net:"));
     // Standard error.
     assert!(links.len() <= 1 && !links.contains(&"/proc/version".to_owned()), "{links:?}");
-    drop(open);
 }
 
 #[test]
@@ -191,9 +212,10 @@ fn what_is_no_request_is_declined_and_too_many_are() {
 fn requests_never_wait() {
     let room = Room::new();
     let helper = helper(Path::new("/nowhere"));
-    kill(helper.pid(), Signal::SIGSTOP).unwrap();
+    let worker = worker_of(&helper, None);
+    kill(worker, Signal::SIGSTOP).unwrap();
     let full = (0..100_000).any(|id| helper.ask(&room.request(id)) == Err(NotSent::Full));
-    kill(helper.pid(), Signal::SIGCONT).unwrap();
+    kill(worker, Signal::SIGCONT).unwrap();
     assert!(full, "a helper that does not read takes no more than fits");
 }
 
@@ -206,8 +228,10 @@ fn it_ends_with_its_owner_and_its_end_is_seen() {
     let second = helper(Path::new("/nowhere"));
     assert!(second.is_running());
     // Ctrl-C is not for it.
-    kill(second.pid(), Signal::SIGINT).unwrap();
-    kill(second.pid(), Signal::SIGTERM).unwrap();
+    for pid in [second.pid(), worker_of(&second, None)] {
+        kill(pid, Signal::SIGINT).unwrap();
+        kill(pid, Signal::SIGTERM).unwrap();
+    }
     let room = Room::new();
     let request = room.request(1);
     assert_eq!(ask(&second, &request), Outcome::Destroyed);
@@ -218,11 +242,41 @@ fn it_ends_with_its_owner_and_its_end_is_seen() {
 }
 
 #[test]
+fn a_worker_that_ends_is_replaced_and_what_was_asked_meanwhile_is_done() {
+    let helper = helper(Path::new("/nowhere"));
+    let mut last = worker_of(&helper, None);
+    for id in 1..3 {
+        let mut room = Room::new();
+        let request = room.request(id);
+        kill(last, Signal::SIGKILL).unwrap();
+        helper.ask(&request).unwrap();
+        let replies = [0; 2].map(|_| helper.wait_for_reply(LONG).expect("an answer"));
+        assert!(replies[0].is_ready(), "{replies:?}");
+        assert_eq!((replies[1].id, replies[1].outcome), (id, Outcome::Destroyed));
+        assert!(room.is_aborted() && helper.is_running());
+        last = worker_of(&helper, Some(last));
+    }
+}
+
+#[test]
+fn a_worker_that_ends_again_and_again_is_the_end_of_the_helper() {
+    let (mut falls, start) = (Falls::default(), Instant::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    for (second, pause) in [(0, Some(100)), (1, Some(200)), (2, Some(400)), (3, Some(800)), (4, Some(1_600))]
+    {
+        assert_eq!(falls.next(at(second)), pause.map(Duration::from_millis), "{second}");
+    }
+    assert_eq!(falls.next(at(5)), None);
+    // An hour later all of that is forgotten.
+    assert_eq!(falls.next(at(3_600)), Some(FIRST_PAUSE));
+}
+
+#[test]
 fn what_is_missing_is_said_before_anything_is_forked() {
     // Capabilities are a thread's own.
     thread::spawn(|| {
         caps::drop(None, CapSet::Effective, Capability::CAP_SYS_PTRACE).unwrap();
-        let error = Helper::start("/nowhere".into(), std::process::id()).unwrap_err();
+        let error = Helper::start(Path::new("/nowhere"), std::process::id()).unwrap_err();
         assert!(
             matches!(&error, EnforceError::Privileges { missing, host_pid: true } if *missing == ["SYS_PTRACE"]),
             "{error}"
@@ -231,11 +285,11 @@ fn what_is_missing_is_said_before_anything_is_forked() {
     .join()
     .unwrap();
     // Another id in the initial pid namespace than here.
-    let error = Helper::start("/nowhere".into(), 1 << 23).unwrap_err();
+    let error = Helper::start(Path::new("/nowhere"), 1 << 23).unwrap_err();
     assert!(
         matches!(&error, EnforceError::Privileges { missing, host_pid: false } if missing.is_empty()),
         "{error}"
     );
-    let error = Helper::start("/nowhere".into(), std::process::id()).unwrap_err();
+    let error = Helper::start(Path::new("/nowhere"), std::process::id()).unwrap_err();
     assert!(matches!(error, EnforceError::Threads(2..)), "{error}");
 }

@@ -1,16 +1,17 @@
-//! What needs options of the socket: data in the SYN, corks, proof of MPTCP, TLS by the kernel.
+//! What needs options of the socket: data in the SYN, corks, proof of MPTCP.
 
 use std::{
-    io::{self, ErrorKind, Write as _},
+    io::{self, Write as _},
     mem::MaybeUninit,
     net::{SocketAddr, TcpStream},
-    os::fd::AsRawFd as _,
+    os::fd::AsRawFd,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::PATIENCE;
+use spanwarden_tests::patience::patience;
 
 /// `tcpi_options`: data in the SYN was sent and acknowledged (`include/uapi/linux/tcp.h`).
 const TCPI_OPT_SYN_DATA: u8 = 32;
@@ -25,7 +26,7 @@ pub(super) fn fastopen(target: SocketAddr, bytes: &[u8], in_syn: bool) -> Result
         .send_to_with_flags(bytes, &target.into(), libc::MSG_FASTOPEN)
         .with_context(|| format!("sendto {target} with MSG_FASTOPEN"))?;
     let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     stream.write_all(&bytes[taken..])?;
     let got = tcp_options(&stream)? & TCPI_OPT_SYN_DATA != 0;
     ensure!(got == in_syn, "data in the SYN: {got}, and it should be {in_syn}");
@@ -74,44 +75,17 @@ pub(super) fn ensure_mptcp(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// An export that the kernel encrypts (TLS 1.2, a key that the peer does not know), without a handshake, so that
-/// the first byte which leaves is of a record: the system call has plaintext, the wire has not. Where the kernel has no TLS it says so.
-pub(super) fn ktls(target: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
-    if let Err(error) = set_option(&stream, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls") {
-        ensure!(
-            error.kind() == ErrorKind::NotFound,
-            "TCP_ULP: {error}, and ENOENT is what a kernel without says"
-        );
-        println!("ktls unavailable: {error}");
-        return Ok(());
-    }
-    set_option(&stream, SOL_TLS, TLS_TX, &crypto_info()).context("TLS_TX")?;
-    println!("pid {} local {}", std::process::id(), stream.local_addr()?);
-    let body = spanwarden_tests::payload::message(200);
-    let export = spanwarden_tests::payload::http1::export(spanwarden_tests::payload::Signal::Traces, &body);
-    stream.write_all(&export)?;
-    println!("ktls sent");
-    Ok(())
-}
-
-const SOL_TLS: libc::c_int = 282;
-const TLS_TX: libc::c_int = 1;
-
-/// `struct tls12_crypto_info_aes_gcm_128` of `include/uapi/linux/tls.h`: version, cipher type, IV, key, salt,
-/// record sequence number.
-fn crypto_info() -> [u8; 40] {
-    let mut info = [0x5a; 40];
-    info[..2].copy_from_slice(&0x0303_u16.to_ne_bytes());
-    info[2..4].copy_from_slice(&51_u16.to_ne_bytes());
-    info
-}
-
-fn set_option(stream: &TcpStream, level: libc::c_int, name: libc::c_int, value: &[u8]) -> io::Result<()> {
+/// `setsockopt(2)`
+pub(super) fn set_option(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &[u8],
+) -> io::Result<()> {
     // SAFETY: setsockopt(2) reads as many bytes as the slice has.
     let result = unsafe {
         libc::setsockopt(
-            stream.as_raw_fd(),
+            socket.as_raw_fd(),
             level,
             name,
             value.as_ptr().cast(),

@@ -4,12 +4,13 @@ use std::{
     ffi::CString,
     fs::{self, File, OpenOptions},
     io,
+    net::UdpSocket,
     os::fd::AsRawFd as _,
     os::unix::fs::symlink,
     path::Path,
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -26,10 +27,11 @@ use crate::{answer, read};
 
 /// Where xtask puts the plan.
 const PLAN: &str = "/plan.json";
-/// Device of the answers; the kernel's own messages have the first one, so that they can't get between.
-const ANSWERS: &str = "/dev/ttyS1";
-/// Where there is one console for both.
+/// Where answers go when the plan names no device for them, between the kernel's own messages.
 const CONSOLE: &str = "/dev/console";
+
+/// How long a device may take to appear, and to work.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Source, place, type and data of what is mounted.
 const MOUNTS: [(&str, &str, &str); 8] = [
@@ -46,6 +48,8 @@ const MOUNTS: [(&str, &str, &str); 8] = [
 /// Makes the machine usable and powers it off when a child has run the plan; returns in that child only.
 pub(crate) fn as_first_process() {
     if let Err(error) = prepare() {
+        // There may be no device yet that anybody reads.
+        let _ = fs::write("/dev/kmsg", format!("kernel-guest: {error:#}"));
         eprintln!("kernel-guest: {error:#}");
         power_off();
     }
@@ -79,26 +83,47 @@ fn prepare() -> Result<()> {
         mount(Some(source), place, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("mounting {kind} on {place}"))?;
     }
-    answer_on(if Path::new(ANSWERS).exists() { ANSWERS } else { CONSOLE })?;
     fs::create_dir_all("/tmp")?;
     let _ = symlink("/proc/self/fd", "/dev/fd");
     // Before 5.11 maps count against it.
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
     let plan = read(Path::new(PLAN))?;
-    for module in plan["modules"].as_array().into_iter().flatten().filter_map(|module| module.as_str()) {
-        if let Err(error) = load_module(Path::new(module)) {
+    let modules = plan["modules"].as_array().into_iter().flatten().filter_map(|module| module.as_str());
+    let loaded: Vec<_> = modules.map(|module| (module, load_module(Path::new(module)))).collect();
+    // Only now: the device may be a module's, which finds it a little later.
+    answer_on(plan["answers"].as_str().unwrap_or(CONSOLE))?;
+    for (module, result) in loaded {
+        if let Err(error) = result {
             answer(&serde_json::json!({ "module": module, "error": format!("{error:#}") }));
         }
     }
-    let done = Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status()?;
-    anyhow::ensure!(done.success(), "ip link set lo up: {done}");
-    Ok(())
+    loopback_up().context("the loopback interface")
+}
+
+/// What `ip link set lo up` does: netdevice(7).
+fn loopback_up() -> Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: numbers, an array and a union of such: all zero is one of their values.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request is the kernel's struct, which the call only reads; it and the socket live until it returns.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
 }
 
 /// Standard input, output and error, as a terminal that changes nothing.
 fn answer_on(device: &str) -> Result<()> {
-    let console =
-        OpenOptions::new().read(true).write(true).open(device).with_context(|| device.to_owned())?;
+    let deadline = Instant::now() + PATIENCE;
+    let console = loop {
+        match OpenOptions::new().read(true).write(true).open(device) {
+            Ok(console) => break console,
+            Err(error) if Instant::now() > deadline => return Err(error).context(device.to_owned()),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    };
     dup2_stdin(&console)?;
     dup2_stdout(&console)?;
     dup2_stderr(&console)?;

@@ -10,6 +10,7 @@
 
 mod boot;
 mod facts;
+mod own;
 mod programs;
 mod suites;
 

@@ -14,9 +14,8 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Map, Value, json};
-use spanwarden_tests::agent::Directory;
 
-use crate::answer;
+use crate::{answer, own::Directory};
 
 /// What a test prints to say which part of it has passed.
 const MEASURED: &str = "measured: ";

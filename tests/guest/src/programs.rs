@@ -13,9 +13,8 @@ use aya::{
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use spanwarden_tests::cgroup::CgroupRoot;
 
-use crate::answer;
+use crate::{answer, own::Cgroup};
 
 /// One answer a program: instructions the verifier went through, the time it took, time of the whole load. Whether
 /// all of them are attached.
@@ -25,8 +24,8 @@ pub(crate) fn measure(object: &Path) -> Result<bool> {
     let mut names: Vec<String> = bpf.programs().map(|(name, _)| name.to_owned()).collect();
     names.sort();
     ensure!(!names.is_empty(), "{} has no programs", object.display());
-    let cgroup = CgroupRoot::new()?;
-    let directory = File::open(cgroup.path())?;
+    let cgroup = Cgroup::new()?;
+    let directory = cgroup.open()?;
     let mut all = true;
     for name in names {
         let result = one(&mut bpf, &name, &directory);
