@@ -50,6 +50,10 @@ pub fn check(
         return Err(Fault::BadClaim("email_verified".to_owned(), "`true`"));
     }
     let bound = kubernetes::read(claims, sub)?;
+    // What Kubernetes reserves only an API server's own token is called; rules go by names.
+    if name.starts_with("system:") && (bound.service_account.is_none() || name != sub) {
+        return Err(Fault::Contradiction("it is called `system:…` without being a service account's"));
+    }
     Ok(Principal {
         method: Method::Oidc,
         name: name.to_owned(),

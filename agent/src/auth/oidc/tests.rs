@@ -367,6 +367,25 @@ async fn a_flood_of_unknown_keys_costs_the_cooldowns_number_of_fetches() {
 }
 
 #[tokio::test]
+async fn all_threads_wait_for_one_request() {
+    let signer = Signer::es256("a");
+    let issuer = Issuer::start(std::slice::from_ref(&signer)).await;
+    let (oidc, clock) = oidc(provider(&issuer.url));
+    let oidc = Arc::new(oidc);
+    let threads = (0..16).map(|_| {
+        let (oidc, token) = (Arc::clone(&oidc), signer.sign(&claims(&issuer.url, clock.unix())));
+        tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { ask(&oidc, &token).await.map(drop) })
+        })
+    });
+    for proof in futures_util::future::join_all(threads).await {
+        proof.unwrap().unwrap();
+    }
+    assert_eq!((issuer.fetches(), issuer.requests()), (1, 2));
+}
+
+#[tokio::test]
 async fn who_hangs_up_does_not_end_the_request_for_keys() {
     let signer = Signer::es256("a");
     let issuer = Issuer::start(std::slice::from_ref(&signer)).await;

@@ -69,7 +69,10 @@ pub(crate) fn run() -> Result<()> {
 
 fn request(signer: &Signer, n: usize) -> Result<HeaderMap> {
     let pod = (format!("cart-{n}"), format!("22222222-aaaa-4000-8000-{n:012}"));
-    let token = signer.sign(&bound(ISSUER, "spanwarden", "shop", "cart", (&pod.0, &pod.1)))?;
+    let mut claims = bound(ISSUER, "spanwarden", "shop", "cart", (&pod.0, &pod.1));
+    // As long as one that is signed with RSA, as most API servers do: 256 bytes of signature, not 64.
+    claims["size"] = "x".repeat(230).into();
+    let token = signer.sign(&claims)?;
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {token}").parse()?);
     Ok(headers)

@@ -141,6 +141,7 @@ fn rows(f: &Forge) -> Vec<(&'static str, String, &'static str)> {
         ("pod is text", f.with("/kubernetes.io/pod", json!("cart")), "wrong_claim"),
         ("pod uid is a path", f.with("/kubernetes.io/pod/uid", json!("../x")), "wrong_claim"),
         ("kubernetes.io is text", f.with("/kubernetes.io", json!("x")), "wrong_claim"),
+        ("a service account by name alone", f.with("/kubernetes.io", Value::Null), "contradictory_claims"),
         ("sub twice", first("sub", "\"system:serviceaccount:bank:x\""), "malformed_token"),
         ("exp twice, escaped", first("\\u0065xp", "9999999999"), "malformed_token"),
         ("namespace twice", f.text(|c| c.replacen("\"namespace\":", "\"namespace\":\"bank\",\"namespace\":", 1)), "malformed_token"),
