@@ -279,7 +279,7 @@ async fn known_keys_outlive_their_issuer_for_a_day() {
     ask(&oidc, &signer.sign(&claims(&issuer.url, clock.unix()))).await.unwrap();
     issuer.be(Mode::Error);
     for _ in 0..23 {
-        clock.advance(Duration::from_mins(60));
+        clock.advance(Duration::from_hours(1));
         ask(&oidc, &signer.sign(&claims(&issuer.url, clock.unix()))).await.unwrap();
         let stranger = Signer::es256("other").sign(&claims(&issuer.url, clock.unix()));
         assert_eq!(cause(ask(&oidc, &stranger).await), "keys_unavailable", "nobody can tell");
@@ -354,7 +354,7 @@ async fn a_flood_of_unknown_keys_costs_the_cooldowns_number_of_fetches() {
         assert_eq!(cause(ask(&oidc, &token).await), "unknown_key");
         clock.advance(Duration::from_millis(10));
     }
-    let elapsed = (clock.elapsed() - started).as_secs();
+    let elapsed = clock.elapsed().saturating_sub(started).as_secs();
     let fetches = issuer.fetches() as u64 - 1;
     assert!((5..=1 + elapsed / store::COOLDOWN.as_secs()).contains(&fetches), "{fetches} in {elapsed} s");
     ask(&oidc, &good).await.unwrap();
