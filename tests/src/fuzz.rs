@@ -3,14 +3,21 @@
 //!
 //! Each takes any bytes and panics when a promise is broken.
 
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use prost::Message as _;
-use spanwarden::otlp::{
-    edit::Edits,
-    json,
-    split::Splitter,
-    view,
-    walk::{Keep, Leaf, Limits, Part, Rewrite, Scratch, Slice, ValueKind, leaves, walk},
+use spanwarden::{
+    auth::oidc::{claims, token},
+    config::auth::OidcProvider,
+    otlp::{
+        edit::Edits,
+        json,
+        split::Splitter,
+        view,
+        walk::{Keep, Leaf, Limits, Part, Rewrite, Scratch, Slice, ValueKind, leaves, walk},
+    },
 };
 
 use crate::{oracle::Dice, proto::v1::ExportTraceServiceRequest};
@@ -19,7 +26,8 @@ use crate::{oracle::Dice, proto::v1::ExportTraceServiceRequest};
 pub type Body = fn(&[u8]);
 
 /// The targets by their names in `tests/fuzz/Cargo.toml`.
-pub const TARGETS: [(&str, Body); 3] = [("walker", walker), ("json", json_both_ways), ("proto", bpf_parsers)];
+pub const TARGETS: [(&str, Body); 4] =
+    [("walker", walker), ("json", json_both_ways), ("proto", bpf_parsers), ("token", token)];
 
 /// Edits whatever it is shown, as the bytes themselves say.
 struct Anything(Dice);
@@ -134,4 +142,63 @@ pub fn bpf_parsers(data: &[u8]) {
     if let Some((&at, bytes)) = data.split_first() {
         spanwarden_ebpf::proto::check_split(bytes, at.into());
     }
+}
+
+/// A token, or the claims of one: what is read is canonical, and what is believed is within its bounds.
+///
+/// # Panics
+/// When that does not hold.
+pub fn token(data: &[u8]) {
+    if let Ok(read) = token::parse(data) {
+        let signature = URL_SAFE_NO_PAD.encode(&read.signature);
+        assert_eq!([read.signed, b".", signature.as_bytes()].concat(), data, "one text for one content");
+        believed(&read.claims);
+    }
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","kid":"a"}"#);
+    let text = format!("{header}.{}.c2ln", URL_SAFE_NO_PAD.encode(data));
+    let Ok(read) = token::parse(text.as_bytes()) else { return };
+    let plain: serde_json::Value = serde_json::from_slice(data).expect("what is read is JSON");
+    assert_eq!(plain.as_object(), Some(&read.claims));
+    believed(&read.claims);
+}
+
+fn believed(claims: &serde_json::Map<String, serde_json::Value>) {
+    let provider = OidcProvider {
+        issuer_url: "https://issuer.example".to_owned(),
+        audience: "spanwarden".to_owned(),
+        issuer_ca_path: None,
+        public_keys_file: None,
+        jwks_url: None,
+        username_claim: "sub".to_owned(),
+        groups_claim: Some("groups".to_owned()),
+        leeway: Duration::from_secs(10),
+        max_token_lifetime: Duration::from_hours(24),
+        allow_multiple_audiences: false,
+        bearer_token_file: None,
+    };
+    // The corpus is of that time.
+    let now = Duration::from_secs(1_800_000_000);
+    let principal = match claims::check(claims, &provider, now) {
+        Ok(principal) => principal,
+        Err(fault) => {
+            let message = fault.to_string();
+            assert!(message.len() < 4096 && !message.contains(char::is_control), "{message:?}");
+            return;
+        }
+    };
+    let aud = &claims["aud"];
+    assert!(
+        aud == "spanwarden" || aud.as_array().is_some_and(|list| list.iter().all(|one| one == "spanwarden"))
+    );
+    assert_eq!(claims["iss"], "https://issuer.example");
+    let expires = claims["exp"].as_f64().expect("a number");
+    assert!(expires > 1_799_999_989.0 && expires - claims["iat"].as_f64().expect("a number") <= 86_400.001);
+    assert!(principal.groups.len() <= 256 && principal.claims.len() <= 64);
+    let account = principal.service_account.as_ref();
+    if let Some(account) = account {
+        assert_eq!(principal.name, format!("system:serviceaccount:{}:{}", account.namespace, account.name));
+    }
+    assert!(principal.pod.is_none() || account.is_some());
+    let names = principal.groups.iter().chain([&principal.name]);
+    assert!(names.into_iter().all(|name| !name.is_empty() && !name.contains(char::is_control)));
 }

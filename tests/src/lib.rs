@@ -27,3 +27,4 @@ pub mod payload;
 pub mod process;
 pub mod proto;
 pub mod requirements;
+pub mod tokens;

@@ -101,3 +101,8 @@ fn json() {
 fn bpf_parsers() {
     run(2);
 }
+
+#[test]
+fn token() {
+    run(3);
+}

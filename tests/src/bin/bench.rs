@@ -20,6 +20,8 @@ mod load;
 mod sink;
 #[path = "bench/stages.rs"]
 mod stages;
+#[path = "bench/tokens.rs"]
+mod tokens;
 
 const SPANS: usize = 512;
 const RULES: &str = include_str!("bench/rules.yaml");
@@ -31,8 +33,9 @@ fn main() -> Result<()> {
         ["sink"] => sink::run(&SINK_PORTS),
         ["load", address, zstd, seconds] => load::run(address, zstd == "zstd", seconds.parse()?),
         ["stages"] => stages::run(),
+        ["tokens"] => tokens::run(),
         [program, seconds] => compare(Path::new(program), seconds.parse()?),
-        _ => bail!("usage: bench SPANWARDEN SECONDS | stages"),
+        _ => bail!("usage: bench SPANWARDEN SECONDS | stages | tokens"),
     }
 }
 
@@ -91,7 +94,8 @@ fn compare(program: &Path, seconds: u64) -> Result<()> {
     }
     drop(sink);
     println!("\nStages alone, one thread, in memory:\n");
-    stages::run()
+    stages::run()?;
+    tokens::run()
 }
 
 struct Figure {

@@ -79,6 +79,10 @@ impl Server {
         Self::start(VecDeque::new(), Some(acceptor), true).await
     }
 
+    pub(crate) async fn http_tls(acceptor: TlsAcceptor) -> Self {
+        Self::start(VecDeque::new(), Some(acceptor), false).await
+    }
+
     async fn start(script: VecDeque<Reply>, tls: Option<TlsAcceptor>, h2: bool) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let endpoint = listener.local_addr().expect("it is bound").to_string();
@@ -103,9 +107,16 @@ impl Server {
                     let _ = match tls {
                         Some(tls) => {
                             let Ok(stream) = tls.accept(tcp).await else { return };
-                            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                                .serve_connection(TokioIo::new(stream), answer)
-                                .await
+                            let stream = TokioIo::new(stream);
+                            if h2 {
+                                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                                    .serve_connection(stream, answer)
+                                    .await
+                            } else {
+                                hyper::server::conn::http1::Builder::new()
+                                    .serve_connection(stream, answer)
+                                    .await
+                            }
                         }
                         None if h2 => {
                             hyper::server::conn::http2::Builder::new(TokioExecutor::new())

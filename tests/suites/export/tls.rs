@@ -2,11 +2,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use spanwarden::{config::exporters::Exporter as Config, config::tls::ClientTls, otlp::RefusalKind};
+use spanwarden::{
+    config::{exporters::Exporter as Config, tls::ClientTls},
+    export::Exporter,
+    otlp::RefusalKind,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    configs::{grpc, started},
+    configs::{grpc, http, started},
     load::batch,
     servers::Server,
 };
@@ -43,7 +47,7 @@ fn authority(test: &str, names: &[&str]) -> Authority {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Authority { file, directory, acceptor: TlsAcceptor::from(Arc::new(config)) }
 }
 
@@ -95,15 +99,34 @@ async fn tls_never_falls_back_to_plaintext() {
 }
 
 #[tokio::test]
-async fn a_new_ca_file_closes_what_was_dialled_with_the_old_one() {
-    let (ours, other) = (authority("reload", &["127.0.0.1"]), authority("reload-other", &["127.0.0.1"]));
+async fn a_new_ca_file_closes_what_grpc_dialled_with_the_old_one() {
+    let ours = authority("reload-grpc", &["127.0.0.1"]);
     let server = Server::grpc_tls(ours.acceptor.clone()).await;
-    let port = server.endpoint.rsplit_once(':').unwrap().1.to_owned();
-    let mut config = grpc(&format!("127.0.0.1:{port}"));
-    // In place of inotify where that is exhausted.
-    config.tls = ClientTls { reload_interval: Some(Duration::from_secs(1)), ..trusting(&ours) };
+    let mut config = grpc(&server.endpoint);
+    config.tls = renewed(&ours);
     config.retry.enabled = false;
     let exporter = started("otlp", "reload", Config::Otlp(config)).await;
+    dials_anew(&ours, &server, &exporter).await;
+}
+
+#[tokio::test]
+async fn a_new_ca_file_closes_what_http_dialled_with_the_old_one() {
+    let ours = authority("reload-http", &["127.0.0.1"]);
+    let server = Server::http_tls(ours.acceptor.clone()).await;
+    let mut config = http(&format!("https://{}", server.endpoint));
+    config.tls = renewed(&ours);
+    config.retry.enabled = false;
+    let exporter = started("otlphttp", "reload", Config::OtlpHttp(config)).await;
+    dials_anew(&ours, &server, &exporter).await;
+}
+
+/// Looked at every second, in place of inotify where that is exhausted.
+fn renewed(authority: &Authority) -> ClientTls {
+    ClientTls { reload_interval: Some(Duration::from_secs(1)), ..trusting(authority) }
+}
+
+async fn dials_anew(ours: &Authority, server: &Server, exporter: &Arc<dyn Exporter>) {
+    let other = authority(&format!("other-{}", server.endpoint), &["127.0.0.1"]);
     let send = || async { exporter.consume(batch(1, 3, 2)).await.map(|_| ()) };
     send().await.unwrap();
     send().await.unwrap();
@@ -123,10 +146,8 @@ async fn a_new_ca_file_closes_what_was_dialled_with_the_old_one() {
     send().await.unwrap();
     assert_eq!((server.requests(), server.connections()), (4, 2));
     std::fs::write(&ours.file, stranger).unwrap();
-    soon("the connection to a server that is not trusted any more is closed", || {
-        server.open_connections() == 0
-    })
-    .await;
+    let what = "the connection to a server that is not trusted any more is closed";
+    soon(what, || server.open_connections() == 0).await;
     let refusal = send().await.unwrap_err();
     assert_eq!(refusal.cause, "tls", "{}", refusal.message);
     assert_eq!(server.requests(), 4);

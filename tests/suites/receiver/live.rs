@@ -168,3 +168,30 @@ async fn a_connection_ends_with_the_authority_between_its_certificate_and_the_ca
     receiver.refused_connection("grpc", "tls_certificate_expired").await;
     receiver.stop(PATIENCE).await;
 }
+
+/// A write through another name of the file is no event in the directory that is watched.
+#[tokio::test]
+async fn what_a_directory_does_not_tell_is_found_by_looking() {
+    let (before, after, servers) = (Ca::new("before"), Ca::new("after"), Ca::new("servers"));
+    let server = servers.server();
+    let files = [("tls.crt", server.cert.as_str()), ("tls.key", &server.key), ("ca.crt", &before.pem())];
+    let volume = Volume::new("live-poll", false, &files);
+    let elsewhere = TempDir::new("live-poll-elsewhere");
+    let other_name = elsewhere.0.join("other-name");
+    std::fs::hard_link(volume.path("ca.crt"), &other_name).unwrap();
+    let tls = ServerTls {
+        reload_interval: Some(Duration::from_millis(200)),
+        ..volume.server_tls(ClientAuth::Required)
+    };
+    let receiver = Setup { tls: Some(tls), ..Setup::new("live-poll") }.start();
+    let (old, new) = (before.client("cart"), after.client("cart"));
+    let (old, new) = (client(&servers, Some(&old), H2), client(&servers, Some(&new), H2));
+    let mut held = GrpcClient::over(dial(receiver.grpc, &old).await.unwrap()).await;
+    assert_eq!(held.export(&request(1, 1)).await.status, Some(0));
+    std::fs::write(&other_name, after.pem()).unwrap();
+    closed(&held).await;
+    receiver.ended("grpc", "certificate_ca_removed", 1).await;
+    let mut next = GrpcClient::over(dial(receiver.grpc, &new).await.unwrap()).await;
+    assert_eq!(next.export(&request(1, 1)).await.status, Some(0));
+    receiver.stop(PATIENCE).await;
+}

@@ -124,7 +124,7 @@ mod tests {
             Err(Refused::unauthenticated("malformed_token", ""))
         };
         let now = Duration::from_secs(now);
-        Entry { proof, until: now + Duration::from_secs(60), keys: Some((0, 7)), reviewed: now, used: now }
+        Entry { proof, until: now + Duration::from_mins(1), keys: Some((0, 7)), reviewed: now, used: now }
     }
 
     #[test]

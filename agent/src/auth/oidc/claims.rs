@@ -15,7 +15,7 @@ use crate::{
     config::auth::OidcProvider,
 };
 
-/// The longest name (`sub`, username), in bytes. RFC 7519 leaves it open; OpenID Connect Core 2 says 255 characters.
+/// The longest name (`sub`, username), in bytes. RFC 7519 leaves it open; OIDC Core 2 says 255 characters.
 const MAX_NAME: usize = 1024;
 /// The most audiences that are looked at.
 const MAX_AUDIENCES: usize = 16;
@@ -50,6 +50,10 @@ pub fn check(
         return Err(Fault::BadClaim("email_verified".to_owned(), "`true`"));
     }
     let bound = kubernetes::read(claims, sub)?;
+    // What Kubernetes reserves only an API server's own token is called; rules go by names.
+    if name.starts_with("system:") && (bound.service_account.is_none() || name != sub) {
+        return Err(Fault::Contradiction("it is called `system:…` without being a service account's"));
+    }
     Ok(Principal {
         method: Method::Oidc,
         name: name.to_owned(),
@@ -123,15 +127,15 @@ fn times(claims: &Map<String, Value>, provider: &OidcProvider, now: Duration) ->
     let (expires, issued) = (needed("exp")?, needed("iat")?);
     let leeway = provider.leeway;
     if now >= expires + leeway {
-        return Err(Fault::Expired { by: now - expires });
+        return Err(Fault::Expired { by: now.saturating_sub(expires) });
     }
     if let Some(begins) = time(claims, "nbf")?
         && begins > now + leeway
     {
-        return Err(Fault::NotYetValid { by: begins - now });
+        return Err(Fault::NotYetValid { by: begins.saturating_sub(now) });
     }
     if issued > now + leeway {
-        return Err(Fault::FromTheFuture { by: issued - now });
+        return Err(Fault::FromTheFuture { by: issued.saturating_sub(now) });
     }
     let is = expires.saturating_sub(issued);
     if is > provider.max_token_lifetime {
@@ -140,7 +144,7 @@ fn times(claims: &Map<String, Value>, provider: &OidcProvider, now: Duration) ->
     if let Some(renew) = kubernetes::warn_after(claims)?
         && now > renew + leeway
     {
-        return Err(Fault::WarnAfter { by: now - renew, audience: shown(&provider.audience) });
+        return Err(Fault::WarnAfter { by: now.saturating_sub(renew), audience: shown(&provider.audience) });
     }
     Ok(SystemTime::UNIX_EPOCH + expires + leeway)
 }

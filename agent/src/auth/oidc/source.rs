@@ -2,7 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fs, io::Read as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::{HeaderMap, Uri, header::CACHE_CONTROL};
 use serde_json::Value;
@@ -105,7 +110,7 @@ pub(super) async fn fetch(
     Ok((keys, fresh(&response.headers)))
 }
 
-/// `jwks_uri` of the issuer's document (OpenID Connect Discovery 1.0, 4).
+/// `jwks_uri` of the issuer's document (OIDC Discovery 1.0, 4).
 async fn discover(client: &Client, issuer: &str) -> Result<String, SourceError> {
     let from = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let response = client.get(&from).await?.success()?;
@@ -156,8 +161,8 @@ fn fresh(headers: &HeaderMap) -> Duration {
 }
 
 /// A file's content.
-pub(super) fn read_file(path: &PathBuf) -> Result<Vec<u8>, SourceError> {
-    let failed = |why: String| SourceError::File { path: path.clone(), why };
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, SourceError> {
+    let failed = |why: String| SourceError::File { path: path.to_owned(), why };
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(|e| failed(e.to_string()))?;
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| failed(e.to_string()))?;
@@ -168,8 +173,8 @@ pub(super) fn read_file(path: &PathBuf) -> Result<Vec<u8>, SourceError> {
 }
 
 /// A file's keys.
-pub(super) fn parse_file(path: &PathBuf, bytes: &[u8]) -> Result<KeySet, SourceError> {
-    KeySet::of_file(bytes).map_err(|e| SourceError::File { path: path.clone(), why: e.to_string() })
+pub(super) fn parse_file(path: &Path, bytes: &[u8]) -> Result<KeySet, SourceError> {
+    KeySet::of_file(bytes).map_err(|e| SourceError::File { path: path.to_owned(), why: e.to_string() })
 }
 
 #[cfg(test)]

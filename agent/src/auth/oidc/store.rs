@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -206,7 +206,7 @@ impl Store {
     }
 
     /// Reads the file of keys again if it is time to and it has changed.
-    fn look(&self, path: &PathBuf) {
+    fn look(&self, path: &Path) {
         let mut flight = self.lock();
         let now = self.clock.elapsed();
         if now < flight.next {

@@ -131,7 +131,7 @@ fn is_local(balanced: &LoadBalancing) -> bool {
 }
 
 /// `localhost`, `127.0.0.0/8` or `::1`, with or without a port.
-fn is_loopback(authority: &str) -> bool {
+pub(super) fn is_loopback(authority: &str) -> bool {
     let host = endpoint::split(authority).map_or(authority, |(host, _)| host);
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     bare.eq_ignore_ascii_case("localhost")

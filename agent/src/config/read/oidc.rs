@@ -2,16 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{endpoint, extensions::pods};
-use crate::{
-    config::{
-        Located,
-        auth::{OidcExtension, OidcProvider},
-        extensions::ApiClient,
-        fields::Fields,
-        yaml::Value,
-    },
-    transport::http::is_loopback,
+use super::{auth::is_loopback, endpoint, extensions::pods};
+use crate::config::{
+    Located,
+    auth::{OidcExtension, OidcProvider},
+    extensions::ApiClient,
+    fields::Fields,
+    yaml::Value,
 };
 
 /// Of clocks that are kept by NTP.
@@ -137,11 +134,7 @@ fn fetched_from(fields: &Fields<'_>, url: &Located<String>, direct: bool) {
     }
     let Some(rest) = text.strip_prefix("http://") else { return };
     let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        Some((host, _)) => host,
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    if is_loopback(host) {
+    if is_loopback(authority) {
         fields.report().warn(&url.at, "keys are fetched in plaintext, which is for tests only");
     } else {
         fields.report().error(

@@ -46,9 +46,8 @@ impl Stream {
     /// The next piece, as the server cut it; `None` at the end. A piece is at most what the connection buffers.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         loop {
-            let frame = match timeout(self.idle, self.body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => return Err(HttpError::Idle { url: self.from.to_string(), after: self.idle }),
+            let Ok(frame) = timeout(self.idle, self.body.frame()).await else {
+                return Err(HttpError::Idle { url: self.from.to_string(), after: self.idle });
             };
             match frame {
                 None => return Ok(None),

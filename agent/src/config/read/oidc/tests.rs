@@ -3,7 +3,7 @@
 use crate::config::{self, Config, auth::OidcExtension, extensions::Extension};
 
 fn read(extension: &str) -> Result<(Config, OidcExtension), String> {
-    let indented: String = extension.lines().map(|line| format!("    {line}\n")).collect();
+    let indented = format!("    {}\n", extension.replace('\n', "\n    "));
     let text = format!(
         "extensions:\n  oidc:\n{indented}receivers:\n  otlp:\n    protocols:\n      grpc:\n        auth: {{authenticator: oidc}}\nexporters:\n  debug:\nservice:\n  extensions: [oidc]\n  pipelines:\n    traces:\n      receivers: [otlp]\n      exporters: [debug]\n"
     );
