@@ -3,7 +3,7 @@
 //! | # | evidence | contradiction | then |
 //! |---|---|---|---|
 //! | 1 | less than `evidence` asks for, or in conflict with itself | – | refused |
-//! | 2 | token bound to a pod | the connection is another pod's | refused, whatever the mode: a stolen token |
+//! | 2 | token bound to a pod | the connection is another pod's, or the kernel saw it opened in no pod | refused, whatever the mode: a stolen token |
 //! | 3 | token bound to a node | this is another node | refused, whatever the mode |
 //! | 4 | token bound to a pod, none known of the connection | the pod source knows no such pod here | refused |
 //! | 5 | token not bound to a pod | `pod_bound: true` | refused |
@@ -206,6 +206,11 @@ impl Binder {
                 log_replay(token, sender.origin, pod);
                 let message = "this token is bound to another pod than the one that opened the connection; send the pod's own token";
                 Err(Refused::denied("token_of_another_pod", message).with_event(Reason::TokenReplay))
+            }
+            None if sender.origin.evidence == Evidence::Kernel => {
+                log_replay(token, sender.origin, pod);
+                let message = "this token is bound to a pod, and the process that opened the connection is in no pod; send the token of a pod from that pod only";
+                Err(Refused::denied("token_outside_of_pod", message))
             }
             None if self.pods.lists_all() && self.pods.by_uid(uid).is_none() => {
                 let message = "the pod that this token is bound to is not on this node; send spans to the agent of the pod's own node";

@@ -190,6 +190,14 @@ fn rows() -> Vec<Row> {
             token("web", WEB, "node-b"),
         ),
         with(row("a token of this node's pod, from nowhere", unknown(), Ok(TOKEN)), token("web", WEB, HERE)),
+        with(
+            row(
+                "a pod's token, from a process of the host",
+                Origin { evidence: Evidence::Kernel, ..unknown() },
+                Err("token_outside_of_pod"),
+            ),
+            token("web", WEB, HERE),
+        ),
         with(row("a token that is not bound", seen(WEB), Ok(TOKEN)), unbound("web")),
         Row {
             lenient: Some(""),
