@@ -6,6 +6,8 @@
 #[path = "receiver/harness.rs"]
 mod harness;
 
+#[path = "auth/chain.rs"]
+mod chain;
 #[path = "auth/credentials.rs"]
 mod credentials;
 #[path = "auth/floods.rs"]

@@ -46,6 +46,7 @@ async fn refusals_of_the_pipeline_become_otlp_errors() {
         let reply = client.export(&request(4, 10)).await;
         assert_eq!((reply.http.as_u16(), reply.status), (200, Some(code)), "{kind:?}");
         assert_eq!(reply.message, "no %E2%80%93 100 %25");
+        assert_eq!(reply.headers.get("www-authenticate"), None, "it is not about credentials");
         let http = http(receiver.http, post(PROTOBUF, &[], request(4, 10))).await;
         assert_eq!(http.status, status, "{kind:?}");
         assert_eq!(http.headers.get("retry-after").map(String::as_str), retry.then_some("7"), "{kind:?}");

@@ -156,7 +156,7 @@ fn a_bad_file_is_an_error_at_first_that_does_not_quote_it() {
             bearer("authorization", "Bearer", BearerTokens::File(file.0.clone())).unwrap_err().to_string();
         assert!(error.contains(message) && !error.contains("secret"), "{error}");
     }
-    let many: String = (0..1001).map(|n| format!("token-number-{n}\n")).collect();
+    let many = (0..1001).map(|n| format!("token-number-{n}")).collect::<Vec<_>>().join("\n");
     assert!(file::parse(&many).is_err_and(|error| error.contains("more than 1000")));
     let error = bearer("authorization", "Bearer", BearerTokens::File("/nowhere/tokens".into())).unwrap_err();
     assert!(error.to_string().contains("/nowhere/tokens"), "{error}");
