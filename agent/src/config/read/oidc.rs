@@ -24,6 +24,14 @@ pub(super) fn read(mut fields: Fields<'_>) -> OidcExtension {
     {
         fields.report().error(&name.at, "must be the name of a header, such as `authorization`");
     }
+    // Often meant for what `username_claim` is.
+    if attribute.as_ref().is_some_and(|name| CLAIMS.contains(&name.value.as_str())) {
+        fields.warn_at(
+            "attribute",
+            "is the header that carries the token, which nobody sends under this name: remove it for \
+             `authorization`; who a token is for is its `username_claim`",
+        );
+    }
     let token_review = token_review(&mut fields);
     let mut providers: Vec<OidcProvider> = fields
         .list("providers")
@@ -49,6 +57,9 @@ pub(super) fn read(mut fields: Fields<'_>) -> OidcExtension {
         token_review,
     }
 }
+
+/// Claims that hold names (OIDC Core 5.1), and no headers.
+const CLAIMS: [&str; 6] = ["sub", "email", "name", "preferred_username", "groups", "upn"];
 
 /// What of a provider may stand in the extension itself.
 const FLAT: [&str; 12] = [

@@ -32,6 +32,12 @@ fn the_collectors_fields_in_both_forms() {
     let (_, flat) = read("issuer_url: https://a.example\naudience: spans\ntoken_review: true").unwrap();
     assert_eq!((flat.attribute.as_str(), flat.providers.len()), ("authorization", 1));
     assert!(flat.token_review.is_some());
+    let (config, _) = read("issuer_url: https://a.example\naudience: spans\nattribute: sub").unwrap();
+    assert!(
+        config.warnings.iter().any(|w| w.contains("header that carries the token")),
+        "{:?}",
+        config.warnings
+    );
     let both = "issuer_url: https://a.example\naudience: x\nproviders: [{issuer_url: https://b.example, audience: y}]\ntoken_review: {endpoint: 'https://api:6443', ca_file: /ca}";
     let (_, both) = read(both).unwrap();
     assert_eq!(both.providers.iter().map(|p| p.audience.as_str()).collect::<Vec<_>>(), ["x", "y"]);
