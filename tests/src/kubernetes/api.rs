@@ -50,6 +50,8 @@ pub enum Fault {
     NoInitialEvents,
     /// `sendInitialEvents` is taken and answered with an ERROR 500 event, as with an etcd before 3.5.
     NoProgress,
+    /// Initial events break off before their end.
+    HalfInitial,
     /// The field selector is not applied.
     NoSelector,
     /// Watches lead with an event of 4 MiB, and the others follow.

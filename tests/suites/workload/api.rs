@@ -218,6 +218,20 @@ fn a_server_that_fails_is_asked_again_and_holds_up_nobody() {
     }
 }
 
+/// A part of the pods is not all of them: nobody is to be told that a pod is not on this node.
+#[test]
+fn initial_events_that_break_off_are_nothing() {
+    let server = ApiServer::start().unwrap();
+    server.fail(Fault::HalfInitial);
+    server.put(pod("a", NODE, "10.0.0.1"));
+    let pods = watched(&server);
+    wait_until("three watches", || (watches(&server).len() >= 3).then_some(())).unwrap();
+    assert!(!pods.lists_all() && !pods.answered() && pods.by_uid("a").is_none());
+    server.fail(Fault::None);
+    known(&pods, "a");
+    assert!(pods.lists_all());
+}
+
 #[test]
 fn an_event_that_is_too_large_costs_only_itself() {
     let server = ApiServer::start().unwrap();

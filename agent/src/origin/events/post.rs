@@ -82,13 +82,14 @@ fn complain(result: &'static str, error: &HttpError, said: &mut Option<&'static 
     if said.replace(result) == Some(result) || result == "namespace_gone" {
         return;
     }
-    match result {
-        "forbidden" => tracing::warn!(
+    if result == "forbidden" {
+        tracing::warn!(
             %error,
             "no Events on pods: the service account may not create them. It needs the verb `create` on `events` of the \
              API group `events.k8s.io` in all namespaces (said once)"
-        ),
-        _ => tracing::warn!(%error, "an Event on a pod could not be written (said once)"),
+        );
+    } else {
+        tracing::warn!(%error, "an Event on a pod could not be written (said once)");
     }
 }
 

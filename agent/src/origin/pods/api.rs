@@ -26,7 +26,7 @@ use known::{Known, Told};
 /// How long nothing may come on a watch. An API server sends a bookmark about every minute.
 const IDLE: Duration = Duration::from_secs(150);
 /// How long a watch is asked to last at least; at most twice as long, by chance.
-const WATCH: Duration = Duration::from_secs(300);
+const WATCH: Duration = Duration::from_mins(5);
 /// How long the events of the beginning may take.
 const INITIAL: Duration = Duration::from_mins(1);
 /// Changes that come together are taken in together.
@@ -129,7 +129,7 @@ impl Feed {
             known.publish(shared);
             shared.good("ok");
         }
-        let seconds = WATCH.as_secs() + (WATCH.as_secs() as f64 * fraction()) as u64;
+        let seconds = (WATCH + WATCH.mul_f64(fraction())).as_secs();
         let place = match &known.version {
             Some(version) => format!("&resourceVersion={version}"),
             None => "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
@@ -154,7 +154,7 @@ impl Feed {
         let end = self.follow(stream, known, initial.then_some(deadline), shared).await;
         // What came last is known, however the watch ended.
         known.publish(shared);
-        shared.set_current(matches!(end, Ok(End::Resume)));
+        shared.set_current(matches!(end, Ok(End::Resume)) && known.version.is_some());
         end
     }
 

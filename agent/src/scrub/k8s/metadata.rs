@@ -156,19 +156,19 @@ mod tests {
 
     #[test]
     fn a_service_is_named_by_its_labels_then_by_its_owner() {
-        let owner = |kind: &str| Owner { kind: kind.into(), name: "owner".into(), uid: "o1".into() };
+        let owned_by = |kind: &str| Owner { kind: kind.into(), name: "owner".into(), uid: "o1".into() };
         let named = |pod: Pod| value(&origin(pod), "service.name").unwrap();
         assert_eq!(named(pod()), "web-0");
-        let mut owned = pod();
-        owned.owners = vec![owner("Job")];
-        assert_eq!(named(owned.clone()), "owner");
-        owned.cron_job = Some("nightly".into());
-        assert_eq!(named(owned.clone()), "nightly");
-        owned.deployment = Some("web".into());
-        owned.labels = vec![("app.kubernetes.io/name".into(), "by-name".into())];
-        assert_eq!(named(owned.clone()), "by-name");
-        owned.labels.push(("app.kubernetes.io/instance".into(), "by-instance".into()));
-        assert_eq!(named(owned), "by-instance");
+        let mut child = pod();
+        child.owners = vec![owned_by("Job")];
+        assert_eq!(named(child.clone()), "owner");
+        child.cron_job = Some("nightly".into());
+        assert_eq!(named(child.clone()), "nightly");
+        child.deployment = Some("web".into());
+        child.labels = vec![("app.kubernetes.io/name".into(), "by-name".into())];
+        assert_eq!(named(child.clone()), "by-name");
+        child.labels.push(("app.kubernetes.io/instance".into(), "by-instance".into()));
+        assert_eq!(named(child), "by-instance");
     }
 
     #[test]

@@ -130,6 +130,9 @@ fn beginning(shared: &Shared, query: &str, initial: bool, place: Option<u64>) ->
         lines.push(line("ADDED", &json!({"kind": "Pod", "metadata": metadata})));
     }
     lines.extend(state.pods.values().filter(|pod| selects(&state, query, pod)).map(|pod| line("ADDED", pod)));
+    if state.fault == Fault::HalfInitial {
+        return (lines, None);
+    }
     let end = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {
         "resourceVersion": state.version.to_string(), "creationTimestamp": null,
         "annotations": {"k8s.io/initial-events-end": "true"}}});

@@ -81,7 +81,7 @@ mod tests {
         frames.push(b"first\n");
         assert_eq!(frames.next(), Some(Frame::Line("first".into())));
         for _ in 0..100 {
-            frames.push(&[b'x'; 64 << 10]);
+            frames.push(&vec![b'x'; 64 << 10]);
             assert_eq!(frames.next(), None);
             assert!(frames.rest.capacity() <= 2 * MAX_LINE + (128 << 10), "{}", frames.rest.capacity());
         }
@@ -94,7 +94,7 @@ mod tests {
     proptest! {
         #[test]
         fn however_it_is_cut(lines in prop::collection::vec("[a-z{}]{0,9}", 0..20), cuts in prop::collection::vec(1_usize..7, 0..60)) {
-            let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            let text = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
             let mut pieces = Vec::new();
             let mut rest = text.as_bytes();
             for cut in cuts {
