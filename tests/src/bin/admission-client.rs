@@ -15,7 +15,7 @@
 
 use std::{collections::BTreeMap, fs, io::BufRead as _, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -96,12 +96,15 @@ async fn repeat(
     for number in 0..count {
         sleep_until(next).await;
         next = (next + every).max(Instant::now() - Duration::from_secs(1));
+        let token = token(number)?;
         let one = async {
-            if link.is_none() {
-                link = Some(dial(order).await?);
+            // A connection that ends gracefully is no answer: as SDKs do, once more over a new one.
+            if let Some(old) = link.as_mut()
+                && let Ok(answer) = send(old, order, Some(&token)).await
+            {
+                return Ok(answer);
             }
-            let Some(link) = link.as_mut() else { bail!("no connection") };
-            send(link, order, Some(&token(number)?)).await
+            send(link.insert(dial(order).await?), order, Some(&token)).await
         };
         let one = timeout(PATIENCE, one).await.context("no answer in time").and_then(|answer| answer);
         let (status, text) = match one {

@@ -7,7 +7,7 @@ use prost::Message as _;
 use serde_json::Value;
 use spanwarden_tests::proto::v1::{
     AnyValue, ArrayValue, ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, ScopeSpans, Span,
-    any_value,
+    Status, any_value,
 };
 
 /// A resource attribute.
@@ -34,11 +34,11 @@ pub(crate) fn int(key: &str, value: i64) -> KeyValue {
 
 /// One span of each resource, numbered from `first`.
 pub(crate) fn request(resources: &[Vec<KeyValue>], first: u64) -> Vec<u8> {
-    traced(resources, first, first)
+    traced(resources, first, first, false)
 }
 
-/// The same with a trace of its own choice.
-pub(crate) fn traced(resources: &[Vec<KeyValue>], trace: u64, first: u64) -> Vec<u8> {
+/// The same with a trace of its own choice, whose spans have failed or not.
+pub(crate) fn traced(resources: &[Vec<KeyValue>], trace: u64, first: u64, failed: bool) -> Vec<u8> {
     let of = |(number, attributes): (u64, &Vec<KeyValue>)| ResourceSpans {
         resource: Some(Resource { attributes: attributes.clone(), ..Resource::default() }),
         scope_spans: vec![ScopeSpans {
@@ -48,6 +48,7 @@ pub(crate) fn traced(resources: &[Vec<KeyValue>], trace: u64, first: u64) -> Vec
                 name: "GET /orders".to_owned(),
                 start_time_unix_nano: 1_780_000_000_000_000_000,
                 end_time_unix_nano: 1_780_000_000_001_000_000,
+                status: Some(Status { code: if failed { 2 } else { 0 }, ..Status::default() }),
                 ..Span::default()
             }],
             ..ScopeSpans::default()

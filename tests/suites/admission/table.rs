@@ -180,6 +180,14 @@ fn no_forgery_is_accepted_and_every_honest_sender_is() -> Result<()> {
         ensure!(honest || matches!(row.who, Who::Unseen | Who::Host), "{}: no honest row", row.name);
     }
     let mut faults = Vec::new();
+    let page = super::documents::page();
+    for row in &rows {
+        if let Then::Refused { cause, .. } | Then::Broken { cause, .. } = row.then
+            && !page.contains(&format!("`{cause}`"))
+        {
+            faults.push(format!("deploy/docs/admission.md does not say what to do about `{cause}`"));
+        }
+    }
     for (number, row) in (1..).zip(&rows) {
         for grpc in [true, false] {
             let first = number * 64 + if grpc { 0 } else { 32 };

@@ -86,20 +86,33 @@ pub(crate) fn api_server(node: &Node, workloads: &[&Workload], keys: &[&Signer])
     for workload in workloads {
         api.put(workload.manifest());
     }
-    let issuer = api.url();
-    let document = json!({"issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks")});
-    api.answer("/.well-known/openid-configuration", document);
-    api.answer("/openid/v1/jwks", key_set(keys));
+    publish(&api, keys);
     Ok(api)
+}
+
+/// Where issuers publish their keys.
+pub(crate) const KEYS: &str = "/openid/v1/jwks";
+
+/// Discovery, and these keys.
+pub(crate) fn publish(api: &ApiServer, keys: &[&Signer]) {
+    let issuer = api.url();
+    let document = json!({"issuer": issuer, "jwks_uri": format!("{issuer}{KEYS}")});
+    api.answer("/.well-known/openid-configuration", document);
+    api.answer(KEYS, key_set(keys));
 }
 
 /// `extensions.origin` with pods and Events of the API server.
 pub(crate) fn origin(node: &Node, api: &ApiServer) -> String {
+    origin_of(node, NODE, api)
+}
+
+/// The same of a node with this name.
+pub(crate) fn origin_of(node: &Node, name: &str, api: &ApiServer) -> String {
     format!(
         "origin:
     cgroup: {}
     evidence: required
-    pods: {{api: {{node: {NODE}, endpoint: '{}', ca_file: '{}', token_file: '{}'}}}}
+    pods: {{api: {{node: {name}, endpoint: '{}', ca_file: '{}', token_file: '{}'}}}}
     events: true",
         node.cgroups().path().display(),
         api.url(),
