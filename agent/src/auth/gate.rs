@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use tokio::sync::Semaphore;
 
 use super::{
     Authenticator, Identity, Judgement, Principal, Refused,
@@ -98,6 +99,8 @@ pub struct Seat<'a> {
     pub certificate: Option<&'a Arc<Principal>>,
     /// What was remembered of it.
     pub remembered: &'a Remembered,
+    /// Requests of this sender that may wait at a time for keys or for somebody's word.
+    pub lookups: &'a Semaphore,
 }
 
 impl Gate {
@@ -112,6 +115,7 @@ impl Gate {
             Some(authenticator) => Some(match authenticator.authenticate(headers) {
                 Judgement::Known(proof) => proof?,
                 Judgement::Later(proof) => {
+                    let _one = seat.lookups.try_acquire().map_err(|_| too_many())?;
                     tokio::time::timeout(PATIENCE, proof).await.unwrap_or_else(|_| Err(too_slow()))?
                 }
             }),
@@ -151,6 +155,12 @@ fn expired() -> Refused {
     let message =
         "the client certificate has expired since this connection was opened; renew it and connect again";
     Refused::unauthenticated("certificate_expired", message).with_event(Reason::CertificateExpired)
+}
+
+/// Who waits for slow keys with many requests waits on its own side.
+fn too_many() -> Refused {
+    let message = "too many requests of this sender wait for their credentials to be checked; send again after the delay";
+    Refused::unavailable("auth_pending", RETRY, message)
 }
 
 fn too_slow() -> Refused {

@@ -112,7 +112,12 @@ impl Connection {
 
     /// All that the gate wants to know of this connection.
     pub(super) fn seat(&self) -> Seat<'_> {
-        Seat { origin: self.origin(), certificate: self.certificate.as_ref(), remembered: &self.remembered }
+        Seat {
+            origin: self.origin(),
+            certificate: self.certificate.as_ref(),
+            remembered: &self.remembered,
+            lookups: &self.standing.lookups,
+        }
     }
 
     /// Notes that `body` will not be read to its end.

@@ -18,6 +18,8 @@ use crate::{origin::Origin, telemetry::Cause};
 
 /// One sender may have this part of the places.
 const SHARE_DIVISOR: usize = 4;
+/// Requests of one sender that may wait for a look at their credentials: far more than honest ones have at once.
+const LOOKUPS: usize = 256;
 /// How often senders that have gone are forgotten: after so many connections.
 const SWEEP_EVERY: usize = 1024;
 
@@ -26,6 +28,8 @@ const SWEEP_EVERY: usize = 1024;
 pub(super) struct Standing {
     /// TLS handshakes that it may have under way.
     pub(super) handshakes: Semaphore,
+    /// Requests of it that may wait for keys or for somebody's word about its credentials.
+    pub(super) lookups: Semaphore,
     /// Requests whose credentials were refused.
     refusals: Mutex<Pace>,
     refusal_rate: Rate,
@@ -112,6 +116,7 @@ impl Places {
     fn stranger(&self, now: Instant) -> Known {
         let standing = Standing {
             handshakes: Semaphore::new(self.limits.handshakes.max(1)),
+            lookups: Semaphore::new(LOOKUPS),
             refusals: Mutex::new(Pace::new(now)),
             refusal_rate: Rate::per_second(self.limits.refusals_per_second),
         };

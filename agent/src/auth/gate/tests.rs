@@ -46,6 +46,7 @@ struct Scene {
     binder: Arc<Counting>,
     origin: Arc<Origin>,
     remembered: Remembered,
+    lookups: Semaphore,
 }
 
 impl Scene {
@@ -59,7 +60,7 @@ impl Scene {
             binder: Arc::clone(&binder) as Arc<dyn Bind>,
         };
         let origin = Arc::new(Origin::unknown(([127, 0, 0, 1], 1).into()));
-        Self { gate, binder, origin, remembered: Remembered::default() }
+        Self { gate, binder, origin, remembered: Remembered::default(), lookups: Semaphore::new(2) }
     }
 
     async fn admit(&self, who: &'static str) -> Result<Arc<Identity>, Refused> {
@@ -73,8 +74,8 @@ impl Scene {
     ) -> Result<Arc<Identity>, Refused> {
         let mut headers = HeaderMap::new();
         headers.insert("who", http::HeaderValue::from_static(who));
-        let Self { origin, remembered, .. } = self;
-        self.gate.admit(Seat { origin, certificate, remembered }, &headers).await
+        let Self { origin, remembered, lookups, .. } = self;
+        self.gate.admit(Seat { origin, certificate, remembered, lookups }, &headers).await
     }
 }
 
@@ -125,4 +126,15 @@ async fn a_certificate_that_has_expired_meanwhile_is_refused_also_with_a_good_to
     assert_eq!(name(&scene.admit_with("a", Some(&good)).await.unwrap()), "a", "the token goes first");
     let refused = scene.admit_with("a", Some(&ending(now))).await.unwrap_err();
     assert_eq!((refused.cause, refused.event), ("certificate_expired", Some(Reason::CertificateExpired)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_wait_for_a_look() {
+    let scene = Scene::new(false);
+    let (one, two, three) = tokio::join!(scene.admit("never"), scene.admit("never"), scene.admit("never"));
+    assert_eq!(
+        [one, two, three].map(|it| it.unwrap_err().cause),
+        ["auth_timeout", "auth_timeout", "auth_pending"]
+    );
+    assert!(scene.admit("later").await.is_ok(), "their places are free again");
 }
