@@ -131,7 +131,7 @@ impl Binder {
     }
 
     fn is_agent(&self, principal: &Principal) -> bool {
-        self.config.agents.iter().any(|pattern| names::matches(pattern, &principal.name))
+        self.config.agents.iter().any(|pattern| names::means(pattern, principal))
     }
 
     fn is_proxy(&self, account: &ServiceAccount) -> bool {

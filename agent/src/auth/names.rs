@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use super::{Method, Principal};
+
 /// Whether `text` is what `pattern` describes. Linear in both for the usual one or two `*`; at worst their product.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -17,9 +19,49 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// Whether a pattern of the configuration means this principal. Names are made by whoever proves them, so a form that
+/// one kind of proof owns counts from no other: a token whose `sub` is written like a SPIFFE ID is none.
+pub(super) fn means(pattern: &str, principal: &Principal) -> bool {
+    let owned = match principal.method {
+        Method::Certificate => !principal.name.starts_with("system:"),
+        Method::Oidc => {
+            !is_spiffe(&principal.name)
+                && (principal.service_account.is_some() || !principal.name.starts_with("system:"))
+        }
+        Method::BearerToken => !is_spiffe(&principal.name) && !principal.name.starts_with("system:"),
+    };
+    owned && matches(pattern, &principal.name)
+}
+
+fn is_spiffe(name: &str) -> bool {
+    name.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("spiffe://"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::ServiceAccount;
+
+    #[test]
+    fn a_name_counts_from_the_proof_that_owns_its_form() {
+        let account = ServiceAccount { namespace: "a".to_owned(), name: "b".to_owned(), uid: None };
+        for (method, name, bound, expected) in [
+            (Method::Certificate, "spiffe://x/agent", false, true),
+            (Method::Oidc, "spiffe://x/agent", false, false),
+            (Method::Oidc, "SPIFFE://x/agent", false, false),
+            (Method::BearerToken, "spiffe://x/agent", false, false),
+            (Method::Oidc, "system:serviceaccount:a:agent", true, true),
+            (Method::Oidc, "system:serviceaccount:a:agent", false, false),
+            (Method::Certificate, "system:serviceaccount:a:agent", true, false),
+            (Method::BearerToken, "system:serviceaccount:a:agent", false, false),
+            (Method::BearerToken, "gateway-agent", false, true),
+            (Method::Oidc, "an agent", false, true),
+        ] {
+            let service_account = bound.then(|| account.clone());
+            let principal = Principal { service_account, ..Principal::named(method, name) };
+            assert_eq!(means("*agent", &principal), expected, "{method:?} {name}");
+        }
+    }
     use proptest::prelude::*;
 
     #[test]

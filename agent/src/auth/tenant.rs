@@ -104,9 +104,8 @@ fn matches(rule: &TenantRule, principal: Option<&Principal>, account: Option<&Se
         wanted.is_empty() || have.is_some_and(|have| wanted.iter().any(|name| name == have))
     };
     let named = rule.principals.is_empty()
-        || principal.is_some_and(|principal| {
-            rule.principals.iter().any(|pattern| names::matches(pattern, &principal.name))
-        });
+        || principal
+            .is_some_and(|principal| rule.principals.iter().any(|pattern| names::means(pattern, principal)));
     let claimed = rule.claims.iter().all(|(claim, values)| {
         principal.is_some_and(|principal| {
             principal.claims.iter().any(|(name, value)| {
