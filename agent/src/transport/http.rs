@@ -203,7 +203,8 @@ impl Client {
             .uri(path)
             .header(HOST, target.authority())
             .header(USER_AGENT, concat!("spanwarden/", env!("CARGO_PKG_VERSION")))
-            .header(ACCEPT, "application/json")
+            // An API server gives its keys (`application/jwk-set+json`) to nobody who takes JSON only: 406.
+            .header(ACCEPT, "application/json, */*;q=0.8")
             .header(CONNECTION, "close");
         if let Some(token) = self.token(target)? {
             request = request.header(AUTHORIZATION, token);

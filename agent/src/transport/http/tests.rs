@@ -55,6 +55,7 @@ async fn an_answer_comes_whole() {
     let head = heads.recv().await.unwrap();
     assert!(head.starts_with("GET /path?query=1 HTTP/1.1\r\nhost: 127.0.0.1:"), "{head}");
     assert!(!head.contains("authorization"), "{head}");
+    assert!(head.contains("accept: application/json, */*"), "keys are no JSON by their type: {head}");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ fn main() -> Result<()> {
 }
 
 fn run() -> Result<()> {
+    spanwarden::telemetry::logs::init("error", false);
     let mut arguments = env::args_os().skip(1).map(PathBuf::from);
     let (programs, deploy) =
         (arguments.next().context("PROGRAMS is missing")?, arguments.next().context("DEPLOY is missing")?);
