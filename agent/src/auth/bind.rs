@@ -101,6 +101,9 @@ impl Binder {
         let account = pod.as_deref().and_then(account_of);
         let is_proxy = account.as_ref().is_some_and(|account| self.is_proxy(account));
         self.token(sender, binding, pod.as_deref(), is_proxy)?;
+        if pod.is_none() {
+            self.comparable(sender)?;
+        }
         let contradiction = contradiction(sender, account.as_ref().filter(|_| !is_proxy));
         let proven = match &contradiction {
             Some(found) if binding.mode == ClaimMode::Reject => {
@@ -218,6 +221,19 @@ impl Binder {
             }
             None => Ok(()),
         }
+    }
+
+    /// Rows 6 and 7 for a pod that started a moment ago: an account that can't be compared yet is not believed. A
+    /// bound token was compared by uid.
+    fn comparable(&self, sender: &Sender<'_>) -> Result<(), Refused> {
+        let unbound = sender.token.filter(|token| token.pod.is_none());
+        let claims_account =
+            unbound.into_iter().chain(sender.certificate).any(|proven| proven.service_account.is_some());
+        if !claims_account || sender.origin.pod_uid.is_none() || !self.pods.lists_all() {
+            return Ok(());
+        }
+        let message = "the pod is known by its uid only so far, and its service account can't be compared with the credentials; send again after the delay";
+        Err(Refused::unavailable("workload_unknown", METADATA, message))
     }
 
     fn tenant(

@@ -294,15 +294,13 @@ impl Accumulator {
     }
 
     async fn add(&mut self, batch: Batch, permit: OwnedSemaphorePermit) {
-        let place = match self.queues.iter().position(|queue| queue.tenant == batch.context.tenant) {
-            Some(place) => place,
-            None => {
-                let due = Instant::now() + self.shared.config.timeout;
-                let tenant = batch.context.tenant.clone();
-                self.queues.push(Queue { tenant, held: VecDeque::new(), spans: 0, due });
-                self.queues.len() - 1
-            }
-        };
+        let known = self.queues.iter().position(|queue| queue.tenant == batch.context.tenant);
+        let place = known.unwrap_or_else(|| {
+            let due = Instant::now() + self.shared.config.timeout;
+            let tenant = batch.context.tenant.clone();
+            self.queues.push(Queue { tenant, held: VecDeque::new(), spans: 0, due });
+            self.queues.len() - 1
+        });
         let queue = &mut self.queues[place];
         queue.spans += u64::from(batch.spans);
         let most = self.shared.config.send_batch_max_size;
@@ -410,9 +408,10 @@ fn join(mut batches: Vec<Batch>) -> Batch {
         is_same(one.origin.as_ref(), other.origin.as_ref())
             && is_same(one.identity.as_ref(), other.identity.as_ref())
     };
-    let context = match batches.windows(2).all(same) {
-        true => first,
-        false => Context { tenant: first.tenant, ..Context::default() },
+    let context = if batches.windows(2).all(same) {
+        first
+    } else {
+        Context { tenant: first.tenant, ..Context::default() }
     };
     let spans = batches.iter().fold(0, |sum, batch| sum + batch.spans);
     Batch { data: Bytes::from(data), spans, context }

@@ -35,6 +35,8 @@ pub(crate) enum Who {
     Unseen,
     /// A service of the node, in no pod.
     Host,
+    /// `batch/fresh-0`, of which the API server has not told yet.
+    Fresh,
     /// `lab/trial-0`, whose claims are quarantined.
     Lab,
     /// `dev/sandbox-0`, whose claims are corrected.

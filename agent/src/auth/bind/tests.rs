@@ -249,6 +249,21 @@ fn rows() -> Vec<Row> {
     rows
 }
 
+/// Where all pods are told of, one that was not told of yet will be; where they are not, nobody waits for it.
+#[test]
+fn an_account_that_cannot_be_compared_yet_is_not_believed() {
+    let fresh = seen("cccccccc-0000-0000-0000-000000000009");
+    let proven = unbound("web");
+    for (all, token, certificate) in
+        [(true, Some(&proven), None), (true, None, Some(&proven)), (false, Some(&proven), None)]
+    {
+        let identity = extension(Binding::default());
+        let got = bind(&identity, all, &fresh, certificate, token, &HeaderMap::new());
+        let expected = if all { Some("workload_unknown") } else { None };
+        assert_eq!(got.err().map(|refused| refused.cause), expected);
+    }
+}
+
 #[test]
 fn every_row_of_the_table() {
     for row in rows() {

@@ -28,6 +28,7 @@ pub(super) fn honest(s: &Scene) -> Vec<Row> {
         own("honest: web", Who::Web, To::Oidc, &s.web),
         own("honest: report", Who::Thief, To::Oidc, &s.thief),
         own("honest: twin", Who::Twin, To::Oidc, &s.twin),
+        own("honest: a pod that is not told of yet", Who::Fresh, To::Oidc, &s.fresh),
         own("honest: in a cgroup of its own making", Who::Nested, To::Oidc, &s.thief),
         own("honest: cart, bound", Who::Cart, To::Bound, &s.cart),
         own("honest: report, bound", Who::Thief, To::Bound, &s.thief),
@@ -83,8 +84,23 @@ pub(super) fn thefts(s: &Scene) -> Vec<Row> {
         forged: None,
         event: None,
     };
+    let not_yet = || Then::Refused {
+        grpc: 14,
+        http: 503,
+        cause: "workload_unknown",
+        words: &["by its uid only so far", "send again"],
+        event: None,
+    };
     let row = Row::new;
     vec![
+        row("unbound token, from a pod not told of yet", Who::Fresh, To::Oidc, signed(&unbound), not_yet()),
+        row(
+            "another's certificate, from a pod not told of yet",
+            Who::Fresh,
+            To::Mtls,
+            Shown::certificate("cart"),
+            not_yet(),
+        ),
         row("token of another pod", Who::Thief, To::Oidc, stolen.clone(), other_pod()),
         row("token of another pod of the namespace", Who::Web, To::Oidc, stolen.clone(), other_pod()),
         row("token of the pod with the same address", Who::Twin, To::Oidc, stolen.clone(), other_pod()),

@@ -42,6 +42,7 @@ pub(crate) struct Scene {
     pub(crate) web: Workload,
     pub(crate) thief: Workload,
     pub(crate) twin: Workload,
+    pub(crate) fresh: Workload,
     pub(crate) lab: Workload,
     pub(crate) dev: Workload,
     pub(crate) node: Node,
@@ -54,6 +55,7 @@ impl Scene {
         let web = Workload::new(node.pod("shop", "web-0")?, "web");
         let thief = Workload::new(node.pod("batch", "report-0")?, "report");
         let twin = Workload::new(node.pod_in_network_of(&cart.pod, "batch", "twin-0")?, "twin");
+        let fresh = Workload::new(node.pod("batch", "fresh-0")?, "fresh");
         let lab = Workload::new(node.pod("lab", "trial-0")?, "trial");
         let dev = Workload::new(node.pod("dev", "sandbox-0")?, "sandbox");
         // Whoever is behind this address, it is not the one that the kernel saw being asked for.
@@ -81,6 +83,7 @@ impl Scene {
             web,
             thief,
             twin,
+            fresh,
             lab,
             dev,
             node,
@@ -93,6 +96,7 @@ impl Scene {
             Who::Nested,
             Who::Unseen,
             Who::Host,
+            Who::Fresh,
             Who::Lab,
             Who::Dev,
         ] {
@@ -121,6 +125,7 @@ impl Scene {
             Who::Web => Some(&self.web),
             Who::Thief | Who::Nested | Who::Unseen => Some(&self.thief),
             Who::Twin => Some(&self.twin),
+            Who::Fresh => Some(&self.fresh),
             Who::Lab => Some(&self.lab),
             Who::Dev => Some(&self.dev),
             Who::Host => None,
