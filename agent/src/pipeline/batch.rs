@@ -444,9 +444,9 @@ mod tests {
         }
     }
 
-    fn tenant(name: &str) -> Option<Arc<Tenant>> {
+    fn tenant(name: &str) -> Arc<Tenant> {
         let header = HeaderName::from_static("x-scope-orgid");
-        Some(Arc::new(Tenant { header, name: HeaderValue::from_str(name).unwrap() }))
+        Arc::new(Tenant { header, name: HeaderValue::from_str(name).unwrap() })
     }
 
     fn batch(byte: u8, tenant: Option<Arc<Tenant>>) -> Batch {
@@ -468,7 +468,7 @@ mod tests {
         let processor = BatchProcessor::new(&component, Arc::clone(&sink) as Arc<dyn Consumer>);
         // Blue fills a batch; red and nobody's wait for their time.
         for (byte, whose) in [(1, "blue"), (2, "red"), (3, "blue"), (4, "blue"), (5, "blue")] {
-            processor.take(batch(byte, tenant(whose))).await.unwrap();
+            processor.take(batch(byte, Some(tenant(whose)))).await.unwrap();
         }
         processor.take(batch(6, None)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;

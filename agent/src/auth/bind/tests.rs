@@ -140,6 +140,7 @@ struct Row {
 
 const TOKEN: &str = "system:serviceaccount:shop:web";
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rows() -> Vec<Row> {
     let row = |name, origin, reject| Row {
         name,
@@ -362,7 +363,18 @@ fn rule(tenant: &str, namespaces: &[&str], accounts: &[&str]) -> TenantRule {
     }
 }
 
-/// Rules, the default, the sender, its header: the tenant or the cause.
+/// What is tried, the default, rules, who opened the connection, certificate, token, headers: the tenant or the cause.
+type Case<'a> = (
+    &'a str,
+    Option<&'a str>,
+    &'a [TenantRule],
+    &'a Origin,
+    Option<&'a Arc<Principal>>,
+    Option<&'a Arc<Principal>>,
+    &'a HeaderMap,
+    Result<&'a str, &'a str>,
+);
+
 #[test]
 fn tenants_by_rule() {
     let blue =
@@ -386,16 +398,6 @@ fn tenants_by_rule() {
     let late = Origin { pod_uid: Some("not-known-yet".to_owned()), ..seen(WEB) };
     let agent = certificate("spanwarden-agent");
     let (own, mesh, other) = (token("web", WEB, HERE), certificate("web"), unbound("cart"));
-    type Case<'a> = (
-        &'a str,
-        Option<&'a str>,
-        &'a [TenantRule],
-        &'a Origin,
-        Option<&'a Arc<Principal>>,
-        Option<&'a Arc<Principal>>,
-        &'a HeaderMap,
-        Result<&'a str, &'a str>,
-    );
     let (web, cart, nowhere) = (seen(WEB), seen(CART), Origin::unknown(peer()));
     let cases: [Case<'_>; 12] = [
         ("by account", None, &rules, &cart, None, None, &none, Ok("cart-shop")),

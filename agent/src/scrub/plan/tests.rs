@@ -508,7 +508,7 @@ fn claims_are_held_against_the_rule() {
         let apply =
             |resource: &[(&str, Value<'_>)]| plan.apply(claiming(resource), &mut PlanScratch::default());
         let out = apply(&honest).expect("an honest claim passes");
-        assert_eq!(out.data, request(&[evidence.clone(), honest[0].clone()], &[]), "{mode:?}");
+        assert_eq!(out.data, request(&[evidence, honest[0]], &[]), "{mode:?}");
         assert!(out.context.tenant.is_none());
         for lie in lies {
             let out = apply(lie);

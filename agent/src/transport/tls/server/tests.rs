@@ -55,11 +55,11 @@ impl Files {
             ..ServerTls::default()
         }
     }
+}
 
-    /// What the reloader does once a change has settled.
-    fn reload(&self, source: &ServerSource) -> Result<(), TlsError> {
-        source.reload(&Snapshot::read(source.files())?)
-    }
+/// What the reloader does once a change has settled.
+fn reload(source: &ServerSource) -> Result<(), TlsError> {
+    source.reload(&Snapshot::read(source.files())?)
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn what_can_not_be_used_keeps_the_old_and_is_named() {
             files.write(name, text);
         }
         let fingerprint = source.fingerprint();
-        let message = files.reload(&source).expect_err(what).to_string();
+        let message = reload(&source).expect_err(what).to_string();
         assert!(message.contains(wanted), "{what}: {message}");
         assert!(Arc::ptr_eq(&before, &source.current.borrow()), "{what}: the old one stays");
         assert_eq!(fingerprint, source.fingerprint(), "{what}: it is tried again");
@@ -96,7 +96,7 @@ fn what_can_not_be_used_keeps_the_old_and_is_named() {
     files.write("tls.crt", &cert);
     files.write("tls.key", &key);
     files.write("ca.crt", &ca);
-    files.reload(&source).unwrap();
+    reload(&source).unwrap();
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn trust_stays_the_same_as_long_as_its_files_do() {
     let (cert, key) = files.signed(0, 3600);
     files.write("tls.crt", &cert);
     files.write("tls.key", &key);
-    files.reload(&source).unwrap();
+    reload(&source).unwrap();
     let second = Arc::clone(&source.current.borrow());
     assert!(!Arc::ptr_eq(&first.config, &second.config));
     assert!(Arc::ptr_eq(first.trust.as_ref().unwrap(), second.trust.as_ref().unwrap()));
@@ -116,7 +116,7 @@ fn trust_stays_the_same_as_long_as_its_files_do() {
     assert!(!second.config.ticketer.enabled());
     let other = Files::new("tls-server-trust-other");
     files.write("ca.crt", &format!("{}{}", files.ca.pem(), other.ca.pem()));
-    files.reload(&source).unwrap();
+    reload(&source).unwrap();
     let third = Arc::clone(&source.current.borrow());
     assert!(!Arc::ptr_eq(second.trust.as_ref().unwrap(), third.trust.as_ref().unwrap()));
     assert_eq!(third.trust.as_ref().unwrap().authorities.len(), 2);
