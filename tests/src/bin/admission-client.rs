@@ -37,7 +37,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 /// Longest that one request may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// One order.

@@ -145,7 +145,7 @@ impl ApiServer {
         let (stop, stopped) = oneshot::channel();
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new().name("fake-api".to_owned()).spawn(move || {
-            serve::run(listener, acceptor, of_thread, stopped);
+            serve::run(listener, &acceptor, &of_thread, stopped);
         })?;
         Ok(Self { address, files, shared, stop: Some(stop), thread: Some(thread) })
     }
@@ -167,7 +167,7 @@ impl ApiServer {
 
     /// Accepts another token from now on, which is in the file from now on.
     pub fn rotate_token(&self, token: &str) -> Result<()> {
-        self.shared.change(|state| state.token = token.to_owned());
+        self.shared.change(|state| token.clone_into(&mut state.token));
         let new = self.files.path().join("new-token");
         fs::write(&new, token)?;
         Ok(fs::rename(new, self.token_file())?)

@@ -73,7 +73,7 @@ fn fetches(api: &ApiServer) -> usize {
 }
 
 /// A sender with what `more` orders, from a thread.
-fn sending(place: &Place, to: SocketAddr, grpc: bool, more: Value) -> Result<JoinHandle<Result<Value>>> {
+fn sending(place: &Place, to: SocketAddr, grpc: bool, more: &Value) -> Result<JoinHandle<Result<Value>>> {
     let mut sender = Sender::start(place, "sender")?;
     let body = request(&[vec![text("service.name", "cart")]], 1);
     let pki = Pki::new(&[])?;
@@ -106,9 +106,9 @@ fn keys_rotate_while_requests_run() -> Result<()> {
     let file = |name: &str| -> PathBuf { files.path().join(name) };
     let write = |rotation: usize| -> Result<()> {
         let claims = cart.claims(&api.url());
-        let (key, forger) = (&keys[rotation], &forged[rotation]);
+        let (key, liar) = (&keys[rotation], &forged[rotation]);
         replace(&file("good"), &key.sign(&claims))?;
-        replace(&file("forged"), &forger.sign(&claims))?;
+        replace(&file("forged"), &liar.sign(&claims))?;
         replace(&file("expired"), &key.sign(&with(&claims, "/exp", json!(super::tokens::now() - 60))))
     };
     write(0)?;
@@ -117,7 +117,7 @@ fn keys_rotate_while_requests_run() -> Result<()> {
         let to = (node.ipv4(), if grpc { 4317 } else { 4318 }).into();
         let more =
             json!({"repeat": per_second * seconds, "per_second": per_second, "token_file": file(name)});
-        sending(place, to, grpc, more)
+        sending(place, to, grpc, &more)
     };
     let (mut honest, mut others) = (Vec::new(), Vec::new());
     for grpc in [true, true, false, false] {
@@ -195,12 +195,12 @@ fn unknown_keys_cost_the_issuer_nothing() -> Result<()> {
         cart.pod.place(),
         (node.ipv4(), 4317).into(),
         true,
-        json!({"repeat": 200, "per_second": 50, "token_file": good}),
+        &json!({"repeat": 200, "per_second": 50, "token_file": good}),
     )?;
     let mut running = Vec::new();
     for (pod, grpc, file) in senders {
         let to = (node.ipv4(), if grpc { 4317 } else { 4318 }).into();
-        running.push(sending(pod.pod.place(), to, grpc, json!({"tokens_file": file}))?);
+        running.push(sending(pod.pod.place(), to, grpc, &json!({"tokens_file": file}))?);
     }
     let (mut looked_at, mut all, mut told) = (0, 0, Vec::new());
     for sender in running {

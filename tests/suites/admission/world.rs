@@ -161,6 +161,7 @@ pub(crate) fn sum(metrics: &str, family: &str, labels: &[(&str, &str)]) -> u64 {
 pub(crate) struct Shown {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// TLS, with this certificate.
+    #[expect(clippy::option_option, reason = "no TLS, TLS, TLS with a certificate")]
     pub(crate) tls: Option<Option<&'static str>>,
 }
 
@@ -245,7 +246,7 @@ pub(crate) fn order(to: SocketAddr, grpc: bool, shown: &Shown, pki: &Pki, body: 
             "key": own.map(|name| pki.path(&format!("{name}.key"))),
         })
     });
-    let body: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = body.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let protocol = if grpc { "grpc" } else { "http" };
     json!({"to": to.to_string(), "protocol": protocol, "headers": shown.headers, "tls": tls, "body": body})
 }

@@ -31,8 +31,8 @@ pub(super) fn acceptor(files: &Directory) -> Result<TlsAcceptor> {
 
 pub(super) fn run(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
-    shared: Arc<Shared>,
+    acceptor: &TlsAcceptor,
+    shared: &Arc<Shared>,
     stopped: oneshot::Receiver<()>,
 ) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -44,7 +44,7 @@ pub(super) fn run(
                 if shared.state().fault == Fault::Closed {
                     continue;
                 }
-                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+                let (acceptor, shared) = (acceptor.clone(), Arc::clone(shared));
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(socket).await else { return };
                     let service = service_fn(move |request| answer(Arc::clone(&shared), request));

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
@@ -97,7 +97,7 @@ async fn take(spans: &Spans, request: Request<Incoming>) -> Response<Full<Bytes>
         .iter()
         .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         .collect();
-    let body = request.into_body().collect().await.map(|body| body.to_bytes());
+    let body = request.into_body().collect().await.map(Collected::to_bytes);
     let Some(export) = body.ok().and_then(|body| ExportTraceServiceRequest::decode(body).ok()) else {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::BAD_REQUEST;

@@ -112,9 +112,8 @@ fn told(scene: &Scene, row: &Row, grpc: bool, reply: &Reply) -> Vec<String> {
     let taken = if grpc { 0 } else { 200 };
     match &row.then {
         Then::Accepted { .. } if reply.status != Some(taken) => fault("not accepted".to_owned()),
-        Then::Accepted { .. } => {}
         Then::Broken { .. } if reply.status == Some(taken) => fault("accepted".to_owned()),
-        Then::Broken { .. } => {}
+        Then::Accepted { .. } | Then::Broken { .. } => {}
         Then::Refused { grpc: code, http, words, .. } => {
             let status = if grpc { *code } else { *http };
             if reply.status != Some(status) {
@@ -151,7 +150,7 @@ fn secrets(scene: &Scene, row: &Row) -> Vec<String> {
 }
 
 /// The Events at the API server: those of the table, one a pod and reason, and no other.
-pub(super) fn events(scene: &Scene, rows: &[Row]) -> Result<Vec<String>> {
+pub(super) fn events(scene: &Scene, rows: &[Row]) -> Vec<String> {
     let mut due = BTreeSet::new();
     for row in rows {
         let (Then::Accepted { event, .. } | Then::Refused { event, .. } | Then::Broken { event, .. }) =
@@ -184,7 +183,7 @@ pub(super) fn events(scene: &Scene, rows: &[Row]) -> Result<Vec<String>> {
         }
     }
     faults.extend(seen.keys().map(|key| format!("an Event that nobody expects: {key:?}")));
-    Ok(faults)
+    faults
 }
 
 /// Stops the agent; what it wrote are the spans that the table lets in, as it lets them in, and no other.
@@ -206,13 +205,13 @@ pub(super) fn exported(scene: Scene, rows: &[Row]) -> Result<Vec<String>> {
         for (grpc, half) in [(true, 0), (false, 32)] {
             for resource in 0..row.resources.len() as u64 {
                 let found = spans.remove(&(number * 64 + half + resource)).unwrap_or_default();
-                let faulty = match (&row.then, found.as_slice()) {
+                let wrong = match (&row.then, found.as_slice()) {
                     (Then::Accepted { .. }, [one]) => stamped(row, uid.as_deref(), one),
                     (Then::Accepted { .. }, other) => Some(format!("written {} times", other.len())),
                     (_, []) => None,
                     (_, other) => Some(format!("A FORGERY WAS ACCEPTED: {other:?}")),
                 };
-                faults.extend(faulty.map(|why| format!("{}: {why}", say(row, grpc))));
+                faults.extend(wrong.map(|why| format!("{}: {why}", say(row, grpc))));
             }
         }
     }
