@@ -17,7 +17,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use http::HeaderMap;
 
@@ -33,8 +37,21 @@ use crate::{
         auth::{Binding, ClaimMode, EvidenceLevel, IdentityExtension},
     },
     origin::{Evidence, Origin, Pod, PodSource},
-    telemetry::{Cause, events::Reason},
+    telemetry::{
+        Cause,
+        events::Reason,
+        metrics::{Counters, counter},
+    },
 };
+
+static LET_PASS: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_identity_contradictions",
+        "Senders whose credentials contradict the kernel's evidence or each other and who were let pass, because the mode \
+         is annotate or quarantine; a sender counts again every few seconds. Refused ones are refused requests.",
+        &["cause"],
+    )
+});
 
 /// When to come back while a pod's metadata are on their way.
 const METADATA: Duration = Duration::from_secs(1);
@@ -115,6 +132,9 @@ impl Binder {
             None => principal.cloned(),
         };
         let quarantined = contradiction.is_some() && binding.mode == ClaimMode::Quarantine;
+        if let Some(found) = &contradiction {
+            LET_PASS.with_label_values(&[found.cause]).inc();
+        }
         // A proxy carries others' spans: it is the token's or certificate's account that counts there.
         let whose = account.filter(|_| !is_proxy).or_else(|| proven.as_ref()?.service_account.clone());
         Ok(Identity {
