@@ -167,9 +167,9 @@ fn the_agent_may_see_pods_and_write_events_and_no_more() {
     assert!(environment.contains(&node), "{environment:?}");
     let review = blocking();
     let review = find(&review, "ClusterRole", "spanwarden-agent-token-review");
-    let rule =
+    let reviews =
         json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]);
-    assert_eq!(review["rules"], rule);
+    assert_eq!(review["rules"], reviews);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use spanwarden_tests::tokens::{Signer, bound};
 
 #[path = "bench/load.rs"]
 mod load;
@@ -24,6 +25,7 @@ mod stages;
 mod tokens;
 
 const SPANS: usize = 512;
+const ISSUER: &str = "https://issuer.example";
 const RULES: &str = include_str!("bench/rules.yaml");
 const SINK_PORTS: [u16; 3] = [24_401, 24_402, 24_403];
 
@@ -44,27 +46,45 @@ struct Row {
     processors: &'static [&'static str],
     gateways: usize,
     zstd: bool,
+    /// Senders show a token, and identities are asked for.
+    admission: bool,
 }
 
-const ROWS: [Row; 4] = [
-    Row { name: "receive, check, forward to one", processors: &[], gateways: 1, zstd: false },
+const ROWS: [Row; 5] = [
+    Row {
+        name: "receive, check, forward to one",
+        processors: &[],
+        gateways: 1,
+        zstd: false,
+        admission: false,
+    },
     Row {
         name: "+ scrub",
         processors: &["redaction/pii", "transform/scrub-urls", "transform/hash-user-ids"],
         gateways: 1,
         zstd: false,
+        admission: false,
     },
     Row {
         name: "+ scrub, route to three",
         processors: &["redaction/pii", "transform/scrub-urls", "transform/hash-user-ids"],
         gateways: 3,
         zstd: false,
+        admission: false,
+    },
+    Row {
+        name: "+ admission (token, identity, rules, tenants), scrub, route to three",
+        processors: &["redaction/pii", "transform/scrub-urls", "transform/hash-user-ids"],
+        gateways: 3,
+        zstd: false,
+        admission: true,
     },
     Row {
         name: "+ scrub, route to three, zstd in and out",
         processors: &["redaction/pii", "transform/scrub-urls", "transform/hash-user-ids"],
         gateways: 3,
         zstd: true,
+        admission: false,
     },
 ];
 
@@ -109,16 +129,18 @@ fn measure(program: &Path, row: &Row, seconds: u64) -> Result<Figure> {
     let directory = std::env::temp_dir().join(format!("spanwarden-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let config = directory.join("bench.yaml");
-    std::fs::File::create(&config)?.write_all(configuration(row).as_bytes())?;
+    let (token, admission) =
+        if row.admission { admission(&directory)? } else { (String::new(), Admission::default()) };
+    std::fs::File::create(&config)?.write_all(configuration(row, &admission).as_bytes())?;
     let config = config.to_str().context("a temporary directory whose name is not UTF-8")?;
     let agent = Running::start(program.to_owned(), &["run", "--config", config], &[("RUST_LOG", "warn")])?;
     wait_ready("127.0.0.1:24413")?;
     let seconds_text = seconds.to_string();
     let encoding = if row.zstd { "zstd" } else { "none" };
-    offer(encoding, "2")?; // connections made, code and caches warm
+    offer(encoding, "2", &token)?; // connections made, code and caches warm
     let before = agent.cpu()?;
     let start = Instant::now();
-    let spans = offer(encoding, &seconds_text)?;
+    let spans = offer(encoding, &seconds_text, &token)?;
     let figure = Figure {
         cpu: agent.cpu()?.saturating_sub(before),
         wall: start.elapsed(),
@@ -131,15 +153,42 @@ fn measure(program: &Path, row: &Row, seconds: u64) -> Result<Figure> {
     Ok(figure)
 }
 
-fn offer(encoding: &str, seconds: &str) -> Result<u64> {
+fn offer(encoding: &str, seconds: &str, token: &str) -> Result<u64> {
     let output = Command::new(std::env::current_exe()?)
         .args(["load", "127.0.0.1:24410", encoding, seconds])
+        .env(load::TOKEN, token)
         .output()?;
     ensure!(output.status.success(), "the load generator: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-fn configuration(row: &Row) -> String {
+/// What a configuration has more where senders are admitted.
+#[derive(Default)]
+struct Admission {
+    auth: String,
+    extensions: String,
+    enabled: &'static str,
+}
+
+/// A pod's token, of an issuer whose key is in a file.
+fn admission(directory: &Path) -> Result<(String, Admission)> {
+    let signer = Signer::new("a")?;
+    let file = directory.join("key.pem");
+    std::fs::write(&file, signer.public_pem())?;
+    let pod = ("order-service-1", "22222222-aaaa-4000-8000-000000000001");
+    let token = signer.sign(&bound(ISSUER, "spanwarden", "shop", "order-service", pod))?;
+    let extensions = format!(
+        "  oidc: {{issuer_url: \"{ISSUER}\", audience: spanwarden, public_keys_file: \"{}\"}}\n  identity:\n    rules: \
+         [{{namespaces: [shop], claims: {{service.name: [order-service, 'order-*']}}}}]\n    tenants: {{rules: \
+         [{{namespaces: [shop], tenant: '{{namespace}}'}}]}}\n",
+        file.display()
+    );
+    let auth = ", auth: {authenticator: oidc}".to_owned();
+    Ok((token, Admission { auth, extensions, enabled: ", oidc, identity" }))
+}
+
+fn configuration(row: &Row, admission: &Admission) -> String {
+    let Admission { auth, extensions, enabled } = admission;
     let compression = if row.zstd { "zstd" } else { "none" };
     let hosts: Vec<String> =
         SINK_PORTS[..row.gateways].iter().map(|port| format!("127.0.0.1:{port}")).collect();
@@ -158,8 +207,8 @@ fn configuration(row: &Row) -> String {
     let processors = row.processors.join(", ");
     let exporter_name = if row.gateways == 1 { "otlp" } else { "loadbalancing" };
     format!(
-        "receivers:\n  otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:24410\"}}}}}}\n{RULES}\nexporters:\n{exporter}\
-         extensions:\n  health_check: {{endpoint: \"127.0.0.1:24413\"}}\nservice:\n  extensions: [health_check]\n  \
+        "receivers:\n  otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:24410\"{auth}}}}}}}\n{RULES}\nexporters:\n{exporter}\
+         extensions:\n{extensions}  health_check: {{endpoint: \"127.0.0.1:24413\"}}\nservice:\n  extensions: [health_check{enabled}]\n  \
          telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    traces: {{receivers: [otlp], processors: \
          [{processors}], exporters: [{exporter_name}]}}\n"
     )

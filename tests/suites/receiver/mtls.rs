@@ -25,6 +25,7 @@ enum Want {
 use Want::{Handshake, In, Request};
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn every_kind_of_client_certificate_over_both_protocols() {
     let (ca, stranger, servers) = (Ca::new("clients"), Ca::new("stranger"), Ca::new("servers"));
     // The same name as ours, and another key: a CA that was renewed on one side only.

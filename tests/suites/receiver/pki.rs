@@ -30,7 +30,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::harness::*;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 static SERIAL: AtomicU64 = AtomicU64::new(1000);
 
 /// A time from now, in seconds.

@@ -15,6 +15,9 @@ const IN_FLIGHT: usize = 4;
 /// Enough that the bodies (20 MB) do not stay in the processor's caches.
 const BODIES: usize = 64;
 
+/// The variable with the token that is shown; empty for none.
+pub(crate) const TOKEN: &str = "SPANWARDEN_BENCH_TOKEN";
+
 /// Sends for so many seconds and prints how many spans were acknowledged.
 pub(crate) fn run(address: &str, zstd: bool, seconds: u64) -> Result<()> {
     let bodies: Vec<Bytes> = spanwarden_tests::load::requests(BODIES, super::SPANS, 7)
@@ -71,12 +74,17 @@ async fn send(
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let uri: Uri = format!("http://{address}{path}").parse()?;
     let mut acknowledged = 0;
+    let token = std::env::var(TOKEN).unwrap_or_default();
+    let bearer = format!("Bearer {token}");
     for body in bodies.iter().cycle().skip(first) {
         if Instant::now() >= end {
             break;
         }
         let mut request =
             Request::post(uri.clone()).header("content-type", "application/grpc").header("te", "trailers");
+        if !token.is_empty() {
+            request = request.header("authorization", &bearer);
+        }
         if zstd {
             request = request.header("grpc-encoding", "zstd");
         }

@@ -1,4 +1,4 @@
-//! Tokens bound to a pod, as the API server issues them, checked by the program: offline, and with TokenReview.
+//! Tokens bound to a pod, as the API server issues them, checked by the program: offline, and with `TokenReview`.
 
 use std::time::{Duration, Instant};
 
