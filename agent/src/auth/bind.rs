@@ -132,13 +132,14 @@ impl Binder {
             None => principal.cloned(),
         };
         let quarantined = contradiction.is_some() && binding.mode == ClaimMode::Quarantine;
+        // A proxy carries others' spans: it is the token's or certificate's account that counts there.
+        let whose = account.filter(|_| !is_proxy).or_else(|| proven.as_ref()?.service_account.clone());
+        let tenant = self.tenant(sender, proven.as_deref(), whose.as_ref(), quarantined)?;
         if let Some(found) = &contradiction {
             LET_PASS.with_label_values(&[found.cause]).inc();
         }
-        // A proxy carries others' spans: it is the token's or certificate's account that counts there.
-        let whose = account.filter(|_| !is_proxy).or_else(|| proven.as_ref()?.service_account.clone());
         Ok(Identity {
-            tenant: self.tenant(sender, proven.as_deref(), whose.as_ref(), quarantined)?,
+            tenant,
             rule: self.rule(pod.as_deref(), whose.as_ref()),
             contradiction: contradiction.map(|found| found.cause),
             quarantined,
