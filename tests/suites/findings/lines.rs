@@ -46,6 +46,7 @@ fn every_connection_is_one_line_that_says_all() -> Result<()> {
     let listed = vec![deployed(&web), collector.manifest(), agent.manifest()];
     let running = Running::start(&node, agent.place(), &Setup { listed, ..Setup::default() })?;
     let mut sinks = Vec::new();
+    // By both addresses: the kernel gives a source port again towards another destination.
     let mut expected = BTreeMap::new();
     for port in [4317, 18_080] {
         sinks.push(sink(collector.place(), format!("[::]:{port}").parse()?)?);
@@ -54,15 +55,18 @@ fn every_connection_is_one_line_that_says_all() -> Result<()> {
             let sent = send(web.place(), to, payload, None)?;
             let case = format!("{} to {to}", String::from_utf8_lossy(payload));
             if let Some(what) = *what {
-                expected.insert(sent.local.clone(), Expected { sent, to, what, case });
+                let of_it = (sent.local.clone(), to.to_string());
+                ensure!(expected.insert(of_it, Expected { sent, to, what, case }).is_none(), "twice: {to}");
             }
         }
     }
     let connections = expected.len();
     let lines = running.lines(connections)?;
     for line in &lines {
-        let local = line["local"].as_str().context("local")?;
-        let expected = expected.remove(local).with_context(|| format!("twice, or of none: {line:#}"))?;
+        let text = |key: &str| line[key].as_str().map(str::to_owned).context(key.to_owned());
+        let expected = expected
+            .remove(&(text("local")?, text("remote")?))
+            .with_context(|| format!("twice, or of none: {line:#}"))?;
         check(&node, &web, &collector, line, &expected)?;
     }
     let metrics = running.reconcile()?;

@@ -37,7 +37,9 @@ fn a_connection_with_better_evidence_later_is_one_connection() -> Result<()> {
         let _sink = sink(collector.place(), at(collector.ipv4, port))?;
         let sent = send_parts(web.place(), at(collector.ipv4, port), &parts)?;
         let lines = running.lines(2 * (number + 1))?;
-        let of_it: Vec<&Value> = lines.iter().filter(|line| line["local"] == *sent.local).collect();
+        let remote = at(collector.ipv4, port).to_string();
+        let of_it: Vec<&Value> =
+            lines.iter().filter(|line| line["local"] == *sent.local && line["remote"] == *remote).collect();
         let [before, after] = of_it.as_slice() else { anyhow::bail!("two lines of it: {lines:#?}") };
         let told = |line: &Value| json!([line["proof"], line["signal"], line["revised"]]);
         ensure!(told(before) == json!([proofs[0], "unknown", false]), "{before:#}");
