@@ -1,6 +1,6 @@
 //! `cargo xtask bench`
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -20,6 +20,8 @@ pub(crate) struct Bench {
 
 #[derive(Subcommand)]
 enum Other {
+    /// What admission adds to the span path: two agents in turns, with it and without
+    Admission,
     /// What the kernel programs cost: per packet, per connection, and in requests a second (root)
     Kernel {
         /// Seconds of each part: ten flows, two kinds of connections, two kinds of load
@@ -32,19 +34,32 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         match self.other {
             Some(Other::Kernel { seconds }) => kernel(seconds),
+            Some(Other::Admission) => admission(),
             None => spans(self.seconds),
         }
     }
 }
 
 fn spans(seconds: u32) -> Result<()> {
-    let mut build = cargo();
-    build.args(["build", "--release", "--package", "spanwarden", "--package", "spanwarden-tests", "--bins"]);
-    step("the release build", &mut build)?;
-    let release = target().join("release");
+    let release = released()?;
     let mut bench = Command::new(release.join("bench"));
     bench.arg(release.join("spanwarden")).arg(seconds.to_string());
     step("the benchmark; leave the machine alone meanwhile", &mut bench)
+}
+
+fn admission() -> Result<()> {
+    let release = released()?;
+    let mut bench = Command::new(release.join("bench"));
+    bench.arg("admission").arg(release.join("spanwarden"));
+    step("the benchmark, about two minutes; leave the machine alone meanwhile", &mut bench)
+}
+
+/// The folder of the release build.
+fn released() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "spanwarden", "--package", "spanwarden-tests", "--bins"]);
+    step("the release build", &mut build)?;
+    Ok(target().join("release"))
 }
 
 fn kernel(seconds: u32) -> Result<()> {

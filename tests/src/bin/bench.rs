@@ -23,21 +23,27 @@ mod sink;
 mod stages;
 #[path = "bench/tokens.rs"]
 mod tokens;
+#[path = "bench/turns.rs"]
+mod turns;
 
 const SPANS: usize = 512;
 const ISSUER: &str = "https://issuer.example";
 const RULES: &str = include_str!("bench/rules.yaml");
 const SINK_PORTS: [u16; 3] = [24_401, 24_402, 24_403];
+/// Where a spanwarden listens, and where it answers for its health; the second is for a second one beside it.
+const PORTS: [[u16; 2]; 2] = [[24_410, 24_413], [24_420, 24_423]];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["sink"] => sink::run(&SINK_PORTS),
         ["load", address, zstd, seconds] => load::run(address, zstd == "zstd", seconds.parse()?),
+        ["turns", address, other] => load::turns(&[address, other]),
+        ["admission", program] => turns::run(Path::new(program)),
         ["stages"] => stages::run(),
         ["tokens"] => tokens::run(),
         [program, seconds] => compare(Path::new(program), seconds.parse()?),
-        _ => bail!("usage: bench SPANWARDEN SECONDS | stages | tokens"),
+        _ => bail!("usage: bench SPANWARDEN SECONDS | admission SPANWARDEN | stages | tokens"),
     }
 }
 
@@ -131,10 +137,10 @@ fn measure(program: &Path, row: &Row, seconds: u64) -> Result<Figure> {
     let config = directory.join("bench.yaml");
     let (token, admission) =
         if row.admission { admission(&directory)? } else { (String::new(), Admission::default()) };
-    std::fs::File::create(&config)?.write_all(configuration(row, &admission).as_bytes())?;
+    std::fs::File::create(&config)?.write_all(configuration(row, &admission, PORTS[0]).as_bytes())?;
     let config = config.to_str().context("a temporary directory whose name is not UTF-8")?;
     let agent = Running::start(program.to_owned(), &["run", "--config", config], &[("RUST_LOG", "warn")])?;
-    wait_ready("127.0.0.1:24413")?;
+    wait_ready(PORTS[0][1])?;
     let seconds_text = seconds.to_string();
     let encoding = if row.zstd { "zstd" } else { "none" };
     offer(encoding, "2", &token)?; // connections made, code and caches warm
@@ -187,7 +193,7 @@ fn admission(directory: &Path) -> Result<(String, Admission)> {
     Ok((token, Admission { auth, extensions, enabled: ", oidc, identity" }))
 }
 
-fn configuration(row: &Row, admission: &Admission) -> String {
+fn configuration(row: &Row, admission: &Admission, [port, health]: [u16; 2]) -> String {
     let Admission { auth, extensions, enabled } = admission;
     let compression = if row.zstd { "zstd" } else { "none" };
     let hosts: Vec<String> =
@@ -207,17 +213,17 @@ fn configuration(row: &Row, admission: &Admission) -> String {
     let processors = row.processors.join(", ");
     let exporter_name = if row.gateways == 1 { "otlp" } else { "loadbalancing" };
     format!(
-        "receivers:\n  otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:24410\"{auth}}}}}}}\n{RULES}\nexporters:\n{exporter}\
-         extensions:\n{extensions}  health_check: {{endpoint: \"127.0.0.1:24413\"}}\nservice:\n  extensions: [health_check{enabled}]\n  \
+        "receivers:\n  otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:{port}\"{auth}}}}}}}\n{RULES}\nexporters:\n{exporter}\
+         extensions:\n{extensions}  health_check: {{endpoint: \"127.0.0.1:{health}\"}}\nservice:\n  extensions: [health_check{enabled}]\n  \
          telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    traces: {{receivers: [otlp], processors: \
          [{processors}], exporters: [{exporter_name}]}}\n"
     )
 }
 
-fn wait_ready(address: &str) -> Result<()> {
+fn wait_ready(port: u16) -> Result<()> {
     use std::io::Read;
     for _ in 0..200 {
-        if let Ok(mut stream) = std::net::TcpStream::connect(address) {
+        if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) {
             stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;

@@ -1,6 +1,9 @@
 //! A sender: four connections, four requests in flight on each, the same prepared bodies over and over.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::stdin,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -20,26 +23,48 @@ pub(crate) const TOKEN: &str = "SPANWARDEN_BENCH_TOKEN";
 
 /// Sends for so many seconds and prints how many spans were acknowledged.
 pub(crate) fn run(address: &str, zstd: bool, seconds: u64) -> Result<()> {
-    let bodies: Vec<Bytes> = spanwarden_tests::load::requests(BODIES, super::SPANS, 7)
-        .into_iter()
-        .map(|body| frame(&body, zstd))
-        .collect::<Result<_>>()?;
+    let token = std::env::var(TOKEN).unwrap_or_default();
+    println!("{}", offer(address, &bodies(zstd)?, zstd, Duration::from_secs(seconds), &token)?);
+    Ok(())
+}
+
+/// Reads `TARGET MILLISECONDS` from standard input, line by line, where the target is the first or the second of
+/// these; offers load to it for that time and prints how many spans were acknowledged. Only the second is shown
+/// the token.
+pub(crate) fn turns(addresses: &[&str; 2]) -> Result<()> {
+    let bodies = bodies(false)?;
+    let token = std::env::var(TOKEN).unwrap_or_default();
+    for line in stdin().lines() {
+        let line = line?;
+        let (target, time) = line.split_once(' ').context("TARGET MILLISECONDS")?;
+        let target: usize = target.parse()?;
+        let token = if target == 1 { token.as_str() } else { "" };
+        let address = addresses.get(target).context("0 or 1")?;
+        println!("{}", offer(address, &bodies, false, Duration::from_millis(time.parse()?), token)?);
+    }
+    Ok(())
+}
+
+fn bodies(zstd: bool) -> Result<Vec<Bytes>> {
+    let bodies = spanwarden_tests::load::requests(BODIES, super::SPANS, 7);
+    bodies.into_iter().map(|body| frame(&body, zstd)).collect()
+}
+
+fn offer(address: &str, bodies: &[Bytes], zstd: bool, time: Duration, token: &str) -> Result<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let spans = runtime.block_on(async {
-        let end = Instant::now() + Duration::from_secs(seconds);
+    runtime.block_on(async {
+        let end = Instant::now() + time;
         let mut senders = Vec::new();
         for number in 0..CONNECTIONS {
             let sender = connect(address).await?;
             for lane in 0..IN_FLIGHT {
                 let first = (number * IN_FLIGHT + lane) * BODIES / (CONNECTIONS * IN_FLIGHT);
-                senders.push(send(sender.clone(), address, &bodies, first, zstd, end));
+                senders.push(send(sender.clone(), address, bodies, first, zstd, end, token));
             }
         }
         let counts = futures_util::future::try_join_all(senders).await?;
         anyhow::Ok(counts.iter().sum::<u64>())
-    })?;
-    println!("{spans}");
-    Ok(())
+    })
 }
 
 /// The gRPC length prefix: one byte of flags, four of length.
@@ -70,11 +95,11 @@ async fn send(
     first: usize,
     zstd: bool,
     end: Instant,
+    token: &str,
 ) -> Result<u64> {
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let uri: Uri = format!("http://{address}{path}").parse()?;
     let mut acknowledged = 0;
-    let token = std::env::var(TOKEN).unwrap_or_default();
     let bearer = format!("Bearer {token}");
     for body in bodies.iter().cycle().skip(first) {
         if Instant::now() >= end {
