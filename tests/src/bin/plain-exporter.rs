@@ -322,7 +322,11 @@ fn sink(file: &str, certificates: &Path, addresses: &[&str]) -> Result<()> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![chain], key)?;
-    let (config, file) = (Arc::new(config), OpenOptions::new().create(true).append(true).open(file)?);
+    let config = Arc::new(config);
+    let file = Arc::new(OpenOptions::new().create(true).append(true).open(file)?);
+    // A flood is a connection, and a descriptor, for each of thousands.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let listeners: Vec<TcpListener> = addresses
         .iter()
         .map(|address| TcpListener::bind(address).with_context(|| (*address).to_owned()))
@@ -331,15 +335,14 @@ fn sink(file: &str, certificates: &Path, addresses: &[&str]) -> Result<()> {
     let threads: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let (config, file) = (Arc::clone(&config), file.try_clone());
+            let (config, file) = (Arc::clone(&config), Arc::clone(&file));
             thread::spawn(move || -> Result<()> {
-                let file = file?;
                 loop {
                     let (stream, _) = listener.accept()?;
-                    let (config, file) = (Arc::clone(&config), file.try_clone()?);
+                    let (config, file) = (Arc::clone(&config), Arc::clone(&file));
                     thread::spawn(move || {
                         // How a connection ends is the exporter's to tell.
-                        let _ = collect(stream, &config, file);
+                        let _ = collect(stream, &config, &file);
                     });
                 }
             })
@@ -351,7 +354,7 @@ fn sink(file: &str, certificates: &Path, addresses: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn collect(stream: TcpStream, config: &Arc<ServerConfig>, mut file: File) -> Result<()> {
+fn collect(stream: TcpStream, config: &Arc<ServerConfig>, mut file: &File) -> Result<()> {
     let mut first = [0];
     if stream.peek(&mut first)? == 0 {
         return Ok(());

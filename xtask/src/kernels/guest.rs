@@ -17,6 +17,8 @@ use super::debian::Kernel;
 
 /// What `kernel-guest` puts before an answer.
 const MARK: &str = "@@ ";
+/// A guest that says nothing for so long hangs: a test may take ten minutes, and is ended then.
+const SILENCE: Duration = Duration::from_mins(12);
 /// Lines of the kernel's messages in an error.
 const SHOWN: usize = 40;
 /// In the kernel's own messages: it has found a fault in itself, or is about to end.
@@ -92,7 +94,9 @@ pub(super) fn run(
     command
         .args([
             "-accel",
-            "tcg,thread=multi",
+            // With a thread for each processor, one that runs code which the other is patching (a static branch) may
+            // never leave it: 6.1 stood still so, with QEMU 7.2.
+            "tcg,thread=single",
             "-cpu",
             (machine.processor)(&kernel.release),
             "-smp",
@@ -157,8 +161,10 @@ fn listen(child: &mut Child, limit: Duration, each: &mut impl FnMut(Value)) -> R
     });
     let deadline = Instant::now() + limit;
     loop {
-        let line = match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = match receiver.recv_timeout(left.min(SILENCE)) {
             Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) if left > SILENCE => bail!("silent for {} s", SILENCE.as_secs()),
             Err(RecvTimeoutError::Timeout) => bail!("not done within {} s", limit.as_secs()),
             Err(RecvTimeoutError::Disconnected) => bail!("the machine went off before it had said all"),
         };

@@ -12,7 +12,7 @@ use object::{Object as _, ObjectSection as _};
 
 /// What pods, Services, connection look-up and kTLS need. One that a kernel has built in, or not at all, is left
 /// out: then the test that needs it says so.
-const WANTED: [&str; 23] = [
+const WANTED: [&str; 26] = [
     "veth",
     "dummy",
     "nf_tables",
@@ -21,6 +21,9 @@ const WANTED: [&str; 23] = [
     "nft_masq",
     "nft_ct",
     "nft_counter",
+    "nft_objref",
+    "nft_limit",
+    "nft_exthdr",
     "nft_reject_inet",
     "nft_redir",
     "nf_conntrack_netlink",

@@ -49,6 +49,7 @@ pub(super) const SUITES: [Suite; 8] = [
             "_of_node",
             "nothing_of_python",
             "nothing_of_openssl",
+            "nothing_of_early_data",
             "a_proxy_between",
         ],
         needs: &[("tls_by_the_kernel", "ktls"), ("every_way_of_sending", "mptcp")],
