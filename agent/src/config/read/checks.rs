@@ -102,6 +102,27 @@ pub(super) fn components(report: &Report, config: &Config) {
         report.error(&second.at, "one `origin` is enough: it serves all receivers");
     }
     metadata_needs_origins(report, config);
+    tokens_need_identity(report, config);
+}
+
+/// Without `identity` nobody compares a token with the pod that the kernel saw.
+fn tokens_need_identity(report: &Report, config: &Config) {
+    let compared = config.extensions.iter().any(|e| matches!(e.config, Extension::Identity(_)));
+    if compared || config.origin().is_none() {
+        return;
+    }
+    for extension in &config.extensions {
+        if matches!(extension.config, Extension::Oidc(_)) {
+            report.warn(
+                &extension.at,
+                format!(
+                    "`{}` believes a good token from whoever sends it, a stolen one too: enable \
+                     `extensions::identity`, which compares it with the pod that the kernel saw",
+                    extension.id
+                ),
+            );
+        }
+    }
 }
 
 /// Pods are known by the origin of a connection: without one, `k8sattributes` would add nothing and say nothing.
