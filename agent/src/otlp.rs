@@ -16,7 +16,7 @@ pub mod json;
 pub mod split;
 pub mod view;
 pub mod walk;
-mod wire;
+pub(crate) mod wire;
 
 /// What is known of a batch beside its bytes. It never comes from what the sender wrote.
 #[derive(Clone, Debug, Default)]

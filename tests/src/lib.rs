@@ -28,3 +28,4 @@ pub mod process;
 pub mod proto;
 pub mod requirements;
 pub mod tokens;
+pub mod workload_api;

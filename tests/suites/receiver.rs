@@ -12,5 +12,6 @@ mod receiver {
     mod pki;
     mod raw;
     mod rotation;
+    mod spiffe;
     mod tls;
 }

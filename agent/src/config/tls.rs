@@ -14,9 +14,22 @@ pub enum TlsVersion {
     V13,
 }
 
+/// `spiffe`, ours: certificate, key and CAs from the SPIFFE Workload API in place of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spiffe {
+    /// The API's Unix socket; default `SPIFFE_ENDPOINT_SOCKET` of the environment.
+    pub endpoint: FilePath,
+    /// Which identity, where there are several; default the first.
+    pub id: Option<String>,
+    /// Of a client: the SPIFFE IDs that a server may show. Never empty there.
+    pub server_ids: Vec<String>,
+}
+
 /// `tls:` of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerTls {
+    /// `spiffe`: then the files are empty.
+    pub spiffe: Option<Spiffe>,
     /// Certificate chain, PEM.
     pub cert_file: FilePath,
     /// Private key, PEM.
@@ -52,6 +65,8 @@ pub struct ClientTls {
     pub insecure: bool,
     /// Accept any certificate. Logged as a warning at start.
     pub insecure_skip_verify: bool,
+    /// `spiffe`: then there are no files.
+    pub spiffe: Option<Spiffe>,
     /// CAs to trust instead of the system's.
     pub ca_file: Option<FilePath>,
     /// Client certificate.

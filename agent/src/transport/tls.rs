@@ -14,6 +14,7 @@ mod files;
 mod material;
 mod reload;
 mod server;
+mod spiffe;
 
 use std::sync::{Arc, LazyLock};
 

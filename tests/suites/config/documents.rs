@@ -92,6 +92,7 @@ fn document_001_receiver_tls() {
         panic!("both protocols")
     };
     let tls = ServerTls {
+        spiffe: None,
         cert_file: "/etc/otelcol/server.crt".into(),
         key_file: "/etc/otelcol/server.key".into(),
         client_ca_file: Some("/etc/otelcol/client-ca.crt".into()),
@@ -132,6 +133,22 @@ fn tls_says_whether_clients_show_certificates_and_how_files_are_renewed() {
     assert_eq!(tls.crl_files, ["d", "e"].map(std::path::PathBuf::from));
     assert_eq!(tls.reload_interval, Some(Duration::from_mins(5)));
     assert_eq!(read("reload_interval: 0s").0.reload_interval, None, "the Collector's default, and here ours");
+}
+
+#[test]
+fn spiffe_takes_the_place_of_files() {
+    for endpoint in ["unix:///run/spire/api.sock", "unix:/run/spire/api.sock", "/run/spire/api.sock"] {
+        let text = format!(
+            "receivers:\n  otlp:\n    protocols:\n      grpc:\n        tls: {{spiffe: {{endpoint: \"{endpoint}\"}}}}\n"
+        );
+        let config = parse(&complete(&text)).unwrap_or_else(|errors| panic!("{endpoint}: {errors}"));
+        let Receiver::Otlp(OtlpReceiver { grpc: Some(grpc), .. }) = &config.receivers[0].config else {
+            panic!("gRPC is configured")
+        };
+        let tls = grpc.tls.as_ref().unwrap();
+        assert_eq!(tls.spiffe.as_ref().unwrap().endpoint, std::path::Path::new("/run/spire/api.sock"));
+        assert_eq!(tls.client_auth, ClientAuth::Required, "whoever has an SVID of a known domain");
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! `configtls`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
 use crate::config::{
     fields::Fields,
-    tls::{ClientAuth, ClientTls, ServerTls, TlsVersion},
+    tls::{ClientAuth, ClientTls, ServerTls, Spiffe, TlsVersion},
 };
 
 /// What the Collector has beyond this.
@@ -28,10 +28,11 @@ pub(super) fn server(parent: &mut Fields<'_>) -> Option<ServerTls> {
         return None;
     }
     let mut fields = Fields::new(report, node);
+    let spiffe = spiffe(&mut fields, &["cert_file", "key_file", "client_ca_file", "crl_files"], false);
     let cert_file = path(&mut fields, "cert_file");
     let key_file = path(&mut fields, "key_file");
     let client_ca_file = path(&mut fields, "client_ca_file");
-    let client_auth = client_auth(&mut fields, client_ca_file.is_some());
+    let client_auth = client_auth(&mut fields, client_ca_file.is_some() || spiffe.is_some());
     let crl_files = crl_files(&mut fields, client_auth);
     let reload_interval = reload_interval(&mut fields);
     // The Collector reloads this file only where it is told to; here all of them are.
@@ -42,11 +43,16 @@ pub(super) fn server(parent: &mut Fields<'_>) -> Option<ServerTls> {
     if fields.present("insecure").is_some() {
         fields.error_at("insecure", "a server has no `insecure`; without `tls` it listens in plaintext");
     }
-    let (Some(cert_file), Some(key_file)) = (cert_file, key_file) else {
-        fields.error("a server's `tls` needs both `cert_file` and `key_file`");
-        return None;
+    let (cert_file, key_file) = match (cert_file, key_file) {
+        _ if spiffe.is_some() => Default::default(),
+        (Some(cert_file), Some(key_file)) => (cert_file, key_file),
+        _ => {
+            fields.error("a server's `tls` needs both `cert_file` and `key_file`, or `spiffe`");
+            return None;
+        }
     };
     Some(ServerTls {
+        spiffe,
         cert_file,
         key_file,
         client_ca_file,
@@ -101,7 +107,9 @@ fn reload_interval(fields: &mut Fields<'_>) -> Option<Duration> {
 /// `tls:` of a client; absent means TLS with the system's roots.
 pub(super) fn client(parent: &mut Fields<'_>) -> ClientTls {
     let Some(mut fields) = parent.table("tls") else { return ClientTls::default() };
+    let spiffe = spiffe(&mut fields, &["ca_file", "cert_file", "key_file", "insecure_skip_verify"], true);
     let tls = ClientTls {
+        spiffe,
         insecure: fields.boolean("insecure").unwrap_or(false),
         insecure_skip_verify: fields.boolean("insecure_skip_verify").unwrap_or(false),
         ca_file: path(&mut fields, "ca_file"),
@@ -122,6 +130,41 @@ pub(super) fn client(parent: &mut Fields<'_>) -> ClientTls {
         );
     }
     tls
+}
+
+/// `spiffe`: `None` where it is not written, or wrongly. What it replaces must not stand beside it.
+fn spiffe(parent: &mut Fields<'_>, replaces: &[&'static str], client: bool) -> Option<Spiffe> {
+    let mut fields = parent.table("spiffe")?;
+    let endpoint = fields.string("endpoint").filter(|endpoint| !endpoint.is_empty());
+    let endpoint = endpoint.or_else(|| env::var("SPIFFE_ENDPOINT_SOCKET").ok()).unwrap_or_default();
+    let socket = endpoint.strip_prefix("unix:").unwrap_or(&endpoint);
+    // `unix:///run/x.sock`, `unix:/run/x.sock`, `/run/x.sock` (SPIFFE Workload Endpoint, 4).
+    let socket = socket.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(socket);
+    if !socket.starts_with('/') {
+        let message = "`endpoint` must be the Workload API's socket, `unix:///run/spire/agent-sockets/api.sock` or so; \
+                       or set SPIFFE_ENDPOINT_SOCKET";
+        fields.error(message);
+    }
+    let id = fields.string("id").filter(|id| !id.is_empty());
+    let server_ids = if client { fields.strings("server_ids") } else { Vec::new() };
+    if client && server_ids.is_empty() {
+        fields.error(
+            "`server_ids` is needed: the SPIFFE IDs that the server may show, or every workload of the trust domain \
+             could pass for it",
+        );
+    }
+    if id.iter().chain(&server_ids).any(|id| !id.starts_with("spiffe://")) {
+        fields.error("a SPIFFE ID begins with `spiffe://`");
+    }
+    for key in replaces {
+        if parent.present(key).is_some() {
+            parent.error_at(
+                key,
+                format!("`{key}` and `spiffe` exclude each other: the Workload API gives all of it"),
+            );
+        }
+    }
+    Some(Spiffe { endpoint: socket.into(), id, server_ids })
 }
 
 fn path(fields: &mut Fields<'_>, key: &'static str) -> Option<PathBuf> {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme, WantsVerifier,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     sign::SingleCertAndKey,
@@ -26,9 +26,12 @@ use super::{
     material::{self, Expiry, Stale},
     provider,
     reload::{self, Reload},
-    versions,
+    spiffe, versions,
 };
-use crate::config::tls::ClientTls;
+use crate::{
+    config::tls::{ClientTls, Spiffe},
+    transport::spiffe::{Follower, Source, Update},
+};
 
 /// The newest good configuration of an exporter's `tls:`.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub struct ClientSource {
     current: watch::Sender<Arc<ClientConfig>>,
     fingerprint: Mutex<Fingerprint>,
     watched: AtomicBool,
+    /// Held as long as updates are wanted.
+    _workload: Option<Arc<Source>>,
 }
 
 /// A configuration, and whether it still is the newest one.
@@ -64,10 +69,13 @@ impl Current {
 }
 
 impl ClientSource {
-    /// Reads the files; `tls.insecure` is the caller's to look at (it means no TLS at all). `alpn` in order of
+    /// Reads the files, or waits for the first SVID; `tls.insecure` is the caller's to look at (it means no TLS at all). `alpn` in order of
     /// preference.
     pub fn new(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<Self>, TlsError> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|p| p.to_vec()).collect();
+        if let Some(spiffe) = &tls.spiffe {
+            return Self::of_workload(tls, alpn, spiffe);
+        }
         let files: Vec<PathBuf> =
             [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().flatten().cloned().collect();
         let snapshot = Snapshot::read(&files)?;
@@ -82,7 +90,27 @@ impl ClientSource {
             current: watch::Sender::new(config),
             fingerprint: Mutex::new(snapshot.fingerprint()),
             watched: AtomicBool::new(false),
+            _workload: None,
         }))
+    }
+
+    fn of_workload(tls: &ClientTls, alpn: Vec<Vec<u8>>, spiffe: &Spiffe) -> Result<Arc<Self>, TlsError> {
+        let workload = Source::of(&spiffe.endpoint);
+        let update = workload.newest()?;
+        let (config, expiry) = of_update(tls, &alpn, spiffe, &update)?;
+        expiry.publish();
+        let source = Arc::new(Self {
+            tls: tls.clone(),
+            alpn,
+            files: Vec::new(),
+            current: watch::Sender::new(config),
+            fingerprint: Mutex::default(),
+            watched: AtomicBool::new(false),
+            _workload: Some(Arc::clone(&workload)),
+        });
+        let follower: Weak<Self> = Arc::downgrade(&source);
+        workload.follow(follower, &update);
+        Ok(source)
     }
 
     /// The newest configuration. From the first call on, the files are watched.
@@ -121,6 +149,39 @@ impl Reload for ClientSource {
     }
 }
 
+impl Follower for ClientSource {
+    fn update(&self, update: &Update) -> Result<(), String> {
+        let Some(spiffe) = &self.tls.spiffe else { return Ok(()) };
+        let (config, expiry) =
+            of_update(&self.tls, &self.alpn, spiffe, update).map_err(|error| error.to_string())?;
+        expiry.publish();
+        self.current.send_replace(config);
+        Ok(())
+    }
+}
+
+fn of_update(
+    tls: &ClientTls,
+    alpn: &[Vec<u8>],
+    spiffe: &Spiffe,
+    update: &Update,
+) -> Result<(Arc<ClientConfig>, Expiry), TlsError> {
+    let (pair, expiry) = spiffe::key_pair(&provider(), update.svid(spiffe.id.as_deref())?, "client")?;
+    let verifier = spiffe::Servers::new(update, &spiffe.server_ids, provider())?;
+    let mut config = builder(tls)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    config.alpn_protocols = alpn.to_vec();
+    Ok((Arc::new(config), expiry))
+}
+
+fn builder(tls: &ClientTls) -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(tls.min_version))
+        .expect("the provider has cipher suites for TLS 1.2 and 1.3")
+}
+
 /// A client's configuration from what its files hold now; `tls.insecure` is the caller's to look at (it means no TLS
 /// at all). `alpn` in order of preference.
 pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
@@ -135,9 +196,7 @@ fn build(
     stale: &mut Stale,
 ) -> Result<(Arc<ClientConfig>, Vec<Expiry>), TlsError> {
     let mut expiries = Vec::new();
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions(tls.min_version))
-        .expect("the provider has cipher suites for TLS 1.2 and 1.3");
+    let builder = builder(tls);
     let builder = if tls.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
     } else {

@@ -4,6 +4,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::transport::spiffe::SpiffeError;
+
 /// Why a TLS configuration could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -69,6 +71,17 @@ pub enum TlsError {
         /// What is wrong.
         message: String,
     },
+    /// An SVID, or a bundle of its trust domains, cannot be used.
+    #[error("`{id}` of the SPIFFE Workload API: {message}")]
+    Svid {
+        /// The SPIFFE ID, or the trust domain.
+        id: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// There is no SVID.
+    #[error(transparent)]
+    Spiffe(#[from] SpiffeError),
     /// `client_auth` without `client_ca_file`.
     #[error("tls: client_auth needs client_ca_file, the CAs that sign the clients' certificates")]
     NoClientCa,

@@ -55,9 +55,10 @@ impl Stale {
 /// When what is in use ends, for the gauge.
 #[derive(Debug)]
 pub(super) struct Expiry {
-    used: &'static str,
-    path: PathBuf,
-    at: SystemTime,
+    pub(super) used: &'static str,
+    /// The file, or the SPIFFE ID.
+    pub(super) path: PathBuf,
+    pub(super) at: SystemTime,
 }
 
 impl Expiry {

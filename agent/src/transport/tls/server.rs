@@ -20,7 +20,7 @@ use rustls::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
-    sign::SingleCertAndKey,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::{
@@ -36,9 +36,12 @@ use super::{
     material::{self, Expiry, Stale},
     provider,
     reload::{self, Reload},
-    versions,
+    spiffe, versions,
 };
-use crate::config::tls::{ClientAuth, ServerTls};
+use crate::{
+    config::tls::{ClientAuth, ServerTls, Spiffe},
+    transport::spiffe::{Follower, Source, Update},
+};
 
 tokio::task_local! {
     /// The certificate that the handshake of this task did not accept: rustls' errors do not hold it.
@@ -54,6 +57,8 @@ pub struct ServerSource {
     current: watch::Sender<Arc<State>>,
     fingerprint: Mutex<Fingerprint>,
     watched: AtomicBool,
+    /// Held as long as updates are wanted.
+    _workload: Option<Arc<Source>>,
 }
 
 /// One configuration.
@@ -104,9 +109,12 @@ pub struct Peer {
 }
 
 impl ServerSource {
-    /// Reads the files. `alpn` in order of preference.
+    /// Reads the files, or waits for the first SVID. `alpn` in order of preference.
     pub fn new(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<Self>, TlsError> {
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|p| p.to_vec()).collect();
+        if let Some(spiffe) = &tls.spiffe {
+            return Self::of_workload(tls, alpn, spiffe);
+        }
         let files: Vec<PathBuf> =
             [&tls.cert_file, &tls.key_file].into_iter().chain(trust_files(tls)).cloned().collect();
         let snapshot = Snapshot::read(&files)?;
@@ -121,12 +129,32 @@ impl ServerSource {
             current: watch::Sender::new(Arc::new(first)),
             fingerprint: Mutex::new(snapshot.fingerprint()),
             watched: AtomicBool::new(false),
+            _workload: None,
         }))
     }
 
-    /// From here on the files are watched, as long as somebody holds this.
+    fn of_workload(tls: &ServerTls, alpn: Vec<Vec<u8>>, spiffe: &Spiffe) -> Result<Arc<Self>, TlsError> {
+        let workload = Source::of(&spiffe.endpoint);
+        let update = workload.newest()?;
+        let (first, expiry) = of_update(tls, &alpn, spiffe, &update, None)?;
+        expiry.publish();
+        let source = Arc::new(Self {
+            tls: tls.clone(),
+            alpn,
+            files: Vec::new(),
+            current: watch::Sender::new(Arc::new(first)),
+            fingerprint: Mutex::default(),
+            watched: AtomicBool::new(false),
+            _workload: Some(Arc::clone(&workload)),
+        });
+        let follower: Weak<Self> = Arc::downgrade(&source);
+        workload.follow(follower, &update);
+        Ok(source)
+    }
+
+    /// From here on the files, if any, are watched, as long as somebody holds this.
     pub fn watch(self: &Arc<Self>) {
-        if !self.watched.swap(true, Ordering::Relaxed) {
+        if !self.files.is_empty() && !self.watched.swap(true, Ordering::Relaxed) {
             let source: Weak<Self> = Arc::downgrade(self);
             reload::register(source);
         }
@@ -246,14 +274,61 @@ impl Reload for ServerSource {
     }
 }
 
+impl Follower for ServerSource {
+    fn update(&self, update: &Update) -> Result<(), String> {
+        let Some(spiffe) = &self.tls.spiffe else { return Ok(()) };
+        let before = Arc::clone(&self.current.borrow());
+        let (next, expiry) = of_update(&self.tls, &self.alpn, spiffe, update, before.trust.as_ref())
+            .map_err(|error| error.to_string())?;
+        expiry.publish();
+        self.current.send_replace(Arc::new(next));
+        Ok(())
+    }
+}
+
+fn of_update(
+    tls: &ServerTls,
+    alpn: &[Vec<u8>],
+    spiffe: &Spiffe,
+    update: &Update,
+    before: Option<&Arc<Trust>>,
+) -> Result<(State, Expiry), TlsError> {
+    let (pair, expiry) = spiffe::key_pair(&provider(), update.svid(spiffe.id.as_deref())?, "server")?;
+    let fingerprint = spiffe::fingerprint(update);
+    let trust = match before.filter(|before| before.fingerprint == fingerprint) {
+        _ if tls.client_auth == ClientAuth::Off => None,
+        Some(same) => Some(Arc::clone(same)),
+        None => {
+            let required = tls.client_auth == ClientAuth::Required;
+            let verifier = spiffe::Clients::new(update, &provider(), required)?;
+            let verifier: Arc<dyn ClientCertVerifier> = Arc::new(Remembering(Arc::new(verifier)));
+            Some(Arc::new(Trust { verifier, authorities: spiffe::authorities(update), fingerprint }))
+        }
+    };
+    Ok((state(tls, alpn, trust, pair), expiry))
+}
+
+/// A new configuration has a session store of its own and no tickets (rustls gives none unless told to): nothing that
+/// an old one agreed on is resumed.
+fn state(tls: &ServerTls, alpn: &[Vec<u8>], trust: Option<Arc<Trust>>, pair: Arc<CertifiedKey>) -> State {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(tls.min_version))
+        .expect("the provider has cipher suites for TLS 1.2 and 1.3");
+    let builder = match &trust {
+        Some(trust) => builder.with_client_cert_verifier(Arc::clone(&trust.verifier)),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    config.alpn_protocols = alpn.to_vec();
+    State { config: Arc::new(config), trust }
+}
+
 /// What decides about clients' certificates.
 fn trust_files(tls: &ServerTls) -> impl Iterator<Item = &PathBuf> {
     let asked = tls.client_auth != ClientAuth::Off;
     tls.client_ca_file.iter().chain(&tls.crl_files).filter(move |_| asked)
 }
 
-/// A new configuration has a session store of its own and no tickets (rustls gives none unless told to): nothing that
-/// an old one agreed on is resumed.
 fn build(
     tls: &ServerTls,
     alpn: &[Vec<u8>],
@@ -261,9 +336,6 @@ fn build(
     before: Option<&Arc<Trust>>,
     stale: &mut Stale,
 ) -> Result<(State, Vec<Expiry>), TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions(tls.min_version))
-        .expect("the provider has cipher suites for TLS 1.2 and 1.3");
     let mut expiries = Vec::new();
     let trust = match (tls.client_auth, &tls.client_ca_file) {
         (ClientAuth::Off, _) => None,
@@ -279,16 +351,10 @@ fn build(
             )
         }
     };
-    let builder = match &trust {
-        Some(trust) => builder.with_client_cert_verifier(Arc::clone(&trust.verifier)),
-        None => builder.with_no_client_auth(),
-    };
     let files: (&Path, &Path) = (&tls.cert_file, &tls.key_file);
     let (pair, expiry) = material::key_pair(&provider(), snapshot, files, "server", stale)?;
     expiries.push(expiry);
-    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    config.alpn_protocols = alpn.to_vec();
-    Ok((State { config: Arc::new(config), trust }, expiries))
+    Ok((state(tls, alpn, trust, pair), expiries))
 }
 
 fn trust(
