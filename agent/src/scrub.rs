@@ -19,10 +19,14 @@ mod metrics;
 mod ottl;
 pub(crate) mod pattern;
 mod plan;
+mod record;
 mod redact;
+mod rule;
 mod run;
 mod sieve;
 mod stamp;
 mod value;
 
 pub use plan::{Plan, PlanScratch};
+pub use record::{Content, Field, Record, value_as_request};
+pub use rule::{Did, Rule, RuleId};

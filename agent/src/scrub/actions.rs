@@ -4,7 +4,7 @@
 
 use crate::{
     config::{
-        ConfigError,
+        ConfigError, Located, Location,
         processors::{Action, ActionValue, AttributeAction, Literal},
     },
     otlp::{encode, walk::ValueKind},
@@ -16,6 +16,7 @@ use super::{
     list::State,
     ottl::{Key, exec::put_sha256},
     pattern::PatternId,
+    rule::{Did, Place, RuleId},
     run::Run,
     value,
 };
@@ -25,7 +26,7 @@ use super::{
 pub(super) struct Step {
     key: Key,
     what: What,
-    processor: usize,
+    rule: RuleId,
 }
 
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl Step {
         builder: &mut Builder,
         processor: usize,
     ) -> Result<Self, ConfigError> {
+        let rule = builder.rule_at(processor, &describe(action), &place(action));
         let name = &action.key.value;
         let key = Key { id: builder.keys.add(name), name: name.as_str().into() };
         let mut source = |value: &ActionValue| match value {
@@ -70,7 +72,7 @@ impl Step {
                 What::Hash(pattern.as_ref().map(|pattern| builder.patterns.add(pattern)).transpose()?)
             }
         };
-        Ok(Self { key, what, processor })
+        Ok(Self { key, what, rule })
     }
 
     /// Works on one message.
@@ -89,7 +91,7 @@ impl Step {
             What::Upsert(source) => self.put(run, source),
             What::Delete(pattern) => self.each(run, *pattern, |run, index| {
                 run.list.delete(index);
-                run.tally[self.processor].deleted += 1;
+                run.hit(self.rule, Did::Removed, Place::Attribute(index));
             }),
             What::Hash(pattern) => self.each(run, *pattern, |run, index| self.hash(run, index)),
         }
@@ -105,7 +107,7 @@ impl Step {
             }
         };
         if run.upsert(self.key.id, &self.key.name, kind, &content, false) {
-            run.tally[self.processor].set += 1;
+            run.hit(self.rule, Did::Set, Place::Key(self.key.id));
         }
     }
 
@@ -140,8 +142,30 @@ impl Step {
             None => put_sha256(content, run.out),
         }
         run.list.set(run.buf, index, ValueKind::String, run.out);
-        run.tally[self.processor].hashed += 1;
+        run.hit(self.rule, Did::Hashed, Place::Attribute(index));
     }
+}
+
+/// What an action says, wherever it stands.
+fn describe(action: &AttributeAction) -> String {
+    let key = &action.key.value;
+    let with = |pattern: &Option<Located<String>>| {
+        pattern.as_ref().map_or_else(String::new, |pattern| format!(" {}", pattern.value))
+    };
+    match &action.action {
+        Action::Insert(value) => format!("insert {key} {value:?}"),
+        Action::Update(value) => format!("update {key} {value:?}"),
+        Action::Upsert(value) => format!("upsert {key} {value:?}"),
+        Action::Delete { pattern } => format!("delete {key}{}", with(pattern)),
+        Action::Hash { pattern } => format!("hash {key}{}", with(pattern)),
+    }
+}
+
+/// The action's own place: what is known is its key's.
+fn place(action: &AttributeAction) -> Location {
+    let at = &action.key.at;
+    let path = at.path.strip_suffix("::key").unwrap_or(&at.path);
+    Location { path: path.into(), ..at.clone() }
 }
 
 fn content_of(literal: &Literal) -> (ValueKind, Vec<u8>) {

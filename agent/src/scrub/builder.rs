@@ -5,7 +5,7 @@
 use crate::{
     auth::claims::Claims,
     config::{
-        Component, ConfigError, Located,
+        Component, ConfigError, Located, Location,
         processors::{Processor, Transform},
     },
     otlp::walk::Kind,
@@ -22,6 +22,7 @@ use super::{
     },
     pattern::{Patterns, gate::Gate},
     redact::Redactor,
+    rule::{Rule, RuleId},
     run::Run,
     stamp::Stamp,
 };
@@ -109,6 +110,10 @@ pub(super) struct Builder {
     pub(super) captures: usize,
     /// By processor.
     pub(super) handles: Vec<Handles>,
+    /// Everything that can change a span.
+    pub(super) rules: Vec<Rule>,
+    /// Names of the processors, in the same order as `handles`.
+    pub(super) processors: Vec<String>,
 }
 
 impl Builder {
@@ -122,10 +127,12 @@ impl Builder {
     pub(super) fn processor(&mut self, component: &Component<Processor>) -> Result<(), ConfigError> {
         let processor = self.handles.len();
         let redacts = matches!(component.config, Processor::Redaction(_));
-        self.handles.push(Handles::new(&component.id.to_string(), redacts));
+        let name = component.id.to_string();
+        self.handles.push(Handles::new(&name, redacts));
+        self.processors.push(name);
         match &component.config {
             Processor::Redaction(config) => {
-                let redactor = Redactor::new(config, self, processor)?;
+                let redactor = Redactor::new(config, &component.at, self, processor)?;
                 self.redactors.push(redactor);
                 for steps in &mut self.steps {
                     steps.push(Step::Redact(self.redactors.len() - 1));
@@ -156,6 +163,26 @@ impl Builder {
         Ok(())
     }
 
+    /// A rule of a processor. `content` is what it says: when that changes, its metrics begin anew.
+    pub(super) fn rule(&mut self, processor: usize, name: &str, content: &str, at: &Location) -> RuleId {
+        self.rules.push(Rule {
+            processor: self.processors[processor].clone(),
+            name: name.to_owned(),
+            at: at.clone(),
+            content: content.to_owned(),
+            owner: processor,
+        });
+        RuleId::at(self.rules.len() - 1)
+    }
+
+    /// A rule that has the name of its place: `blocked_values[2]`, `trace_statements[0]::statements[3]`.
+    pub(super) fn rule_at(&mut self, processor: usize, content: &str, at: &Location) -> RuleId {
+        let path = at.path.clone();
+        // `processors::redaction/pii::` comes before it, but where the place is not the processor's own (an anchor).
+        let name = path.splitn(3, "::").nth(2).unwrap_or(&path);
+        self.rule(processor, name, content, at)
+    }
+
     /// A slot for a resource attribute that is read from below, as the steps so far leave it.
     pub(super) fn capture(&mut self, key: KeyId) -> usize {
         self.captures += 1;
@@ -176,8 +203,12 @@ impl Builder {
             };
             let mode = group.error_mode.unwrap_or(config.error_mode);
             for statement in &group.statements {
+                let conditions: Vec<&str> =
+                    group.conditions.iter().map(|condition| condition.value.as_str()).collect();
+                let content = format!("{mode:?} {} {}", conditions.join("\n"), statement.value);
+                let rule = self.rule_at(processor, &content, &statement.at);
                 let resolver = Resolver::new(self, context, &statement.at);
-                let result = resolver.statement(&statement.value, &group.conditions, mode, processor);
+                let result = resolver.statement(&statement.value, &group.conditions, mode, rule);
                 let (kind, statement) = result
                     .map_err(|error| ConfigError { at: statement.at.clone(), message: error.to_string() })?;
                 self.steps[slot(kind)].push(Step::Statement(Box::new(statement)));

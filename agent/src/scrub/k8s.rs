@@ -21,6 +21,7 @@ use super::{
     builder::Builder,
     keys::KeyId,
     pattern::{PatternId, Template},
+    rule::{Did, Place, RuleId},
     run::Run,
     stamp,
 };
@@ -49,7 +50,7 @@ pub(super) struct Extract {
     annotations: Vec<Field>,
     otel_annotations: bool,
     filter: Filter,
-    processor: usize,
+    rule: RuleId,
 }
 
 #[derive(Debug)]
@@ -97,7 +98,8 @@ impl Extract {
         let annotations = fields(&config.annotations)?;
         let otel_annotations = config.otel_annotations && !config.passthrough;
         let filter = Filter::new(&config.filter, &config.exclude, builder)?;
-        Ok(Self { metadata, labels, annotations, otel_annotations, filter, processor })
+        let rule = builder.rule(processor, "extract", "", at);
+        Ok(Self { metadata, labels, annotations, otel_annotations, filter, rule })
     }
 
     /// Works on one resource.
@@ -173,7 +175,7 @@ impl Extract {
 
     fn put(&self, run: &mut Run<'_>, id: KeyId, name: &str, value: &str) {
         if run.upsert(id, name, ValueKind::String, value.as_bytes(), true) {
-            run.tally[self.processor].set += 1;
+            run.hit(self.rule, Did::Set, Place::Key(id));
         }
     }
 

@@ -2,9 +2,54 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::LazyLock;
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
 
-use crate::telemetry::metrics::{Counters, counter};
+use prometheus::IntCounter;
+
+use crate::telemetry::metrics::{Counters, Histograms, counter, histogram};
+
+use super::rule::{Count, Rule};
+
+/// Spans that came to a processor, under the name by which every processor of the Collector counts them.
+pub(super) static INCOMING: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "otelcol_processor_incoming_items",
+        "Spans that came to a scrubbing processor.",
+        &["processor", "otel_signal"],
+    )
+});
+
+/// What rules did.
+static RULE_MATCHES: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_scrub_rule_matches",
+        "Values, texts and messages that a rule changed since it says what it says: 0 is a rule that never matched.",
+        &["processor", "rule"],
+    )
+});
+
+/// What rules could not do.
+static RULE_ERRORS: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_scrub_rule_errors",
+        "Values that a rule could not handle; what happened to them says its error_mode.",
+        &["processor", "rule"],
+    )
+});
+
+/// What scrubbing costs.
+static SECONDS: LazyLock<Histograms> = LazyLock::new(|| {
+    histogram(
+        "spanwarden_scrub_seconds",
+        "What checking and scrubbing a request took, by the processors that one walk did the work of.",
+        &["processors"],
+        &[0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],
+    )
+});
 
 /// Spans that a redaction processor has seen.
 pub(super) static PROCESSED: LazyLock<Counters> = LazyLock::new(|| {
@@ -79,6 +124,7 @@ pub(super) struct Handles {
     deleted: prometheus::IntCounter,
     set: prometheus::IntCounter,
     errors: prometheus::IntCounter,
+    incoming: prometheus::IntCounter,
     /// Spans seen and values masked, under the Collector's names.
     redaction: Option<(prometheus::IntCounter, prometheus::IntCounter)>,
 }
@@ -93,6 +139,7 @@ impl Handles {
             deleted: edits("deleted"),
             set: edits("set"),
             errors: ERRORS.with_label_values(&[processor]),
+            incoming: INCOMING.with_label_values(&[processor, "traces"]),
             redaction: redaction
                 .then(|| (PROCESSED.with_label_values(&[processor]), MASKED.with_label_values(&[processor]))),
         }
@@ -110,9 +157,123 @@ impl Handles {
         add(&self.deleted, tally.deleted);
         add(&self.set, tally.set);
         add(&self.errors, tally.errors);
+        add(&self.incoming, spans);
         if let Some((processed, masked)) = &self.redaction {
             add(processed, spans);
             add(masked, tally.masked);
         }
     }
 }
+
+/// The series of a plan in use.
+#[derive(Debug)]
+pub(super) struct Series {
+    /// By rule.
+    rules: Vec<Arc<RuleSeries>>,
+    seconds: prometheus::Histogram,
+}
+
+impl Series {
+    /// Finds or makes them.
+    pub(super) fn new(processors: &[String], rules: &[Rule]) -> Self {
+        let names = if processors.is_empty() { "none".to_owned() } else { processors.join("+") };
+        Self {
+            rules: rules.iter().map(RuleSeries::of).collect(),
+            seconds: SECONDS.with_label_values(&[&names]),
+        }
+    }
+
+    /// Adds what was done to a request.
+    pub(super) fn add(&self, counts: &[Count]) {
+        for (series, count) in self.rules.iter().zip(counts) {
+            if count.matches > 0 {
+                series.matches.inc_by(count.matches);
+            }
+            if count.errors > 0 {
+                series.errors.inc_by(count.errors);
+            }
+        }
+    }
+
+    /// A request is done.
+    pub(super) fn took(&self, time: Duration) {
+        self.seconds.observe(time.as_secs_f64());
+    }
+}
+
+/// A rule's processor and name.
+type Labels = [String; 2];
+
+/// One rule's series. Every plan that has the same rule shares it; with the last of them it goes.
+#[derive(Debug)]
+struct RuleSeries {
+    labels: Labels,
+    /// Tells it from an earlier or later one with the same labels.
+    number: u64,
+    matches: IntCounter,
+    errors: IntCounter,
+}
+
+/// The rule series that are shown.
+#[derive(Default)]
+struct Shown {
+    last: u64,
+    by_labels: HashMap<Labels, Entry>,
+}
+
+struct Entry {
+    number: u64,
+    content: String,
+    series: Weak<RuleSeries>,
+}
+
+static SHOWN: LazyLock<Mutex<Shown>> = LazyLock::new(Mutex::default);
+
+fn shown() -> MutexGuard<'static, Shown> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hide(labels: &Labels) {
+    let values = [labels[0].as_str(), labels[1].as_str()];
+    // It fails where there is none, which is what is wanted.
+    let _ = RULE_MATCHES.remove_label_values(&values);
+    let _ = RULE_ERRORS.remove_label_values(&values);
+}
+
+impl RuleSeries {
+    /// The series of a rule; one that begins at 0 where the rule is new or says something else than the one before.
+    fn of(rule: &Rule) -> Arc<Self> {
+        let labels = [rule.processor.clone(), rule.name.clone()];
+        let mut shown = shown();
+        let entry = shown.by_labels.get(&labels).filter(|entry| entry.content == rule.content);
+        if let Some(series) = entry.and_then(|entry| entry.series.upgrade()) {
+            return series;
+        }
+        shown.last += 1;
+        let number = shown.last;
+        hide(&labels);
+        let values = [labels[0].as_str(), labels[1].as_str()];
+        let series = Arc::new(Self {
+            number,
+            matches: RULE_MATCHES.with_label_values(&values),
+            errors: RULE_ERRORS.with_label_values(&values),
+            labels: labels.clone(),
+        });
+        let entry = Entry { number, content: rule.content.clone(), series: Arc::downgrade(&series) };
+        shown.by_labels.insert(labels, entry);
+        series
+    }
+}
+
+impl Drop for RuleSeries {
+    fn drop(&mut self) {
+        let mut shown = shown();
+        if shown.by_labels.get(&self.labels).is_some_and(|entry| entry.number == self.number) {
+            shown.by_labels.remove(&self.labels);
+            hide(&self.labels);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

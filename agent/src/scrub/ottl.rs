@@ -12,6 +12,7 @@ use crate::{config::processors::ErrorMode, otlp::walk::ValueKind};
 use super::{
     keys::KeyId,
     pattern::{PatternId, Template},
+    rule::RuleId,
 };
 
 pub(super) mod exec;
@@ -133,8 +134,8 @@ pub(super) struct Statement {
     pub(super) condition: Option<Condition>,
     /// What happens to a value that it can't handle.
     pub(super) mode: ErrorMode,
-    /// The processor it belongs to.
-    pub(super) processor: usize,
+    /// Its rule.
+    pub(super) rule: RuleId,
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use crate::{
@@ -26,9 +27,11 @@ use super::{
     forgery,
     keys::Keys,
     list::List,
-    metrics::{CLAIMS, Handles, Tally, UNKNOWN_FIELDS},
+    metrics::{CLAIMS, Handles, Series, Tally, UNKNOWN_FIELDS},
     pattern::{Caches, Patterns, gate::Gate},
+    record::{Record, Recorder},
     redact::Redactor,
+    rule::{Account, Rule},
     run::{Captured, Run},
     stamp,
 };
@@ -45,6 +48,9 @@ pub struct Plan {
     redactors: Vec<Redactor>,
     captures: usize,
     handles: Vec<Handles>,
+    rules: Vec<Rule>,
+    processors: Vec<String>,
+    series: OnceLock<Series>,
     claims: [prometheus::IntCounter; stamp::CLAIMS],
     unknown_fields: prometheus::IntCounter,
     quarantine: Option<Arc<Tenant>>,
@@ -75,6 +81,7 @@ struct Work {
     list: List,
     out: Vec<u8>,
     tally: Vec<Tally>,
+    account: Account,
     captured: Vec<Captured>,
     claims: [u64; stamp::CLAIMS],
     forged: stamp::Forged,
@@ -84,6 +91,7 @@ impl Work {
     /// Forgets what was counted: a refused request was not edited.
     fn forget(&mut self) {
         self.tally.fill(Tally::default());
+        self.account.forget();
         self.claims = [0; stamp::CLAIMS];
         self.forged = stamp::Forged::default();
     }
@@ -108,7 +116,8 @@ impl Plan {
         for component in processors {
             builder.processor(component)?;
         }
-        let Builder { patterns, keys, gate, steps, redactors, captures, handles } = builder;
+        let Builder { patterns, keys, gate, steps, redactors, captures, handles, rules, processors } =
+            builder;
         Ok(Self {
             id: NEXT_PLAN.fetch_add(1, Ordering::Relaxed),
             patterns,
@@ -118,6 +127,9 @@ impl Plan {
             redactors,
             captures,
             handles,
+            rules,
+            processors,
+            series: OnceLock::new(),
             claims: stamp::NAMES.map(|name| CLAIMS.with_label_values(&[name])),
             unknown_fields: UNKNOWN_FIELDS.with_label_values(&[] as &[&str]),
             quarantine: stamp.and_then(Claims::quarantine),
@@ -125,10 +137,39 @@ impl Plan {
         })
     }
 
+    /// The rules, in the order in which they were read.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Shows the rules' metrics, at 0 where a rule is new or says something else than before. The first batch does it
+    /// too; a stage does it when it starts to use a plan, and so a plan that is never used shows nothing.
+    pub fn publish(&self) {
+        self.series();
+    }
+
+    fn series(&self) -> &Series {
+        self.series.get_or_init(|| Series::new(&self.processors, &self.rules))
+    }
+
+    /// [`Plan::apply`] that also tells what each rule did: for a dry run. `values`: with the values, before and after.
+    pub fn apply_recorded(
+        &self,
+        batch: Batch,
+        scratch: &mut PlanScratch,
+        values: bool,
+    ) -> Result<(Batch, Vec<Record>), Refusal> {
+        scratch.work.account.recorder = Some(Box::new(Recorder::new(values)));
+        let result = self.apply(batch, scratch);
+        let recorder = scratch.work.account.recorder.take();
+        result.map(|batch| (batch, recorder.map_or_else(Vec::new, |recorder| recorder.records)))
+    }
+
     /// Checks a batch and makes the plan's edits. Without any, the result holds the same bytes.
     ///
     /// Refuses what is not a well-formed request, and what a statement under `error_mode: propagate` can't handle.
     pub fn apply(&self, batch: Batch, scratch: &mut PlanScratch) -> Result<Batch, Refusal> {
+        let began = Instant::now();
         self.adopt(scratch);
         let PlanScratch { walk: walk_scratch, edits, work, .. } = scratch;
         let mut rewriter = Rewriter {
@@ -173,7 +214,9 @@ impl Plan {
         if forged.mode == Some(ClaimMode::Quarantine) && self.quarantine.is_some() {
             context.tenant.clone_from(&self.quarantine);
         }
-        Ok(Batch { data: edits.apply(&batch.data), spans: summary.spans, context })
+        let data = edits.apply(&batch.data);
+        self.series().took(began.elapsed());
+        Ok(Batch { data, spans: summary.spans, context })
     }
 
     /// Makes the scratch fit this plan.
@@ -184,10 +227,14 @@ impl Plan {
         scratch.plan = self.id;
         scratch.work.caches = self.patterns.caches();
         scratch.work.tally = vec![Tally::default(); self.handles.len()];
+        scratch.work.account.adopt(self.rules.len());
         scratch.work.captured = vec![Captured::default(); self.captures];
     }
 
     fn count(&self, work: &mut Work, spans: u32) {
+        if let Some(counts) = work.account.counts() {
+            self.series().add(counts);
+        }
         for (handles, tally) in self.handles.iter().zip(&work.tally) {
             handles.add(tally, u64::from(spans));
         }
@@ -219,7 +266,7 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, list, out, tally, captured, claims, forged } = &mut *self.work;
+        let Work { caches, list, out, tally, account, captured, claims, forged } = &mut *self.work;
         list.load(part, &self.plan.keys);
         let mut run = Run {
             buf: part.buf,
@@ -230,6 +277,8 @@ impl Rewrite for Rewriter<'_> {
             list,
             out,
             tally,
+            rules: &self.plan.rules,
+            account,
             captured,
             origin: self.origin,
             identity: self.identity,
@@ -243,6 +292,9 @@ impl Rewrite for Rewriter<'_> {
         }
         self.refused |= run.refused;
         run.list.emit(part, edits);
+        if let Some(recorder) = &mut run.account.recorder {
+            recorder.finish(part, run.list);
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use crate::{
     config::{
-        ConfigError,
+        ConfigError, Located, Location,
         processors::{Redaction, RedactionSummary},
     },
     otlp::{
@@ -25,6 +25,7 @@ use super::{
         Caches, PatternId, Patterns, Template,
         gate::{Gate, Gated},
     },
+    rule::{Did, Place, RuleId},
     run::Run,
     value::{self, Leaf},
 };
@@ -51,6 +52,7 @@ pub(super) struct Redactor {
     ignored_keys: Vec<PatternId>,
     masked_keys: Vec<PatternId>,
     blocked_values: Vec<Gated>,
+    named: Named,
     /// A pattern that must be tried on every text.
     ungated: bool,
     allowed_values: Vec<PatternId>,
@@ -59,6 +61,36 @@ pub(super) struct Redactor {
     summary_keys: [KeyId; 4],
     mask: Template,
     processor: usize,
+}
+
+/// The processor's rules.
+#[derive(Debug)]
+struct Named {
+    blocked_keys: RuleId,
+    allowed_keys: RuleId,
+    /// By pattern.
+    masked_keys: Vec<RuleId>,
+    /// By pattern.
+    blocked_values: Vec<RuleId>,
+}
+
+impl Named {
+    fn new(config: &Redaction, at: &Location, builder: &mut Builder, processor: usize) -> Self {
+        let mut of = |patterns: &[Located<String>]| {
+            patterns
+                .iter()
+                .map(|pattern| builder.rule_at(processor, &pattern.value, &pattern.at))
+                .collect::<Vec<_>>()
+        };
+        let (masked_keys, blocked_values) = (of(&config.blocked_key_patterns), of(&config.blocked_values));
+        let allowed = format!("{} {}", config.allow_all_keys, config.allowed_keys.join("\n"));
+        Self {
+            blocked_keys: builder.rule(processor, "blocked_keys", &config.blocked_keys.join("\n"), at),
+            allowed_keys: builder.rule(processor, "allowed_keys", &allowed, at),
+            masked_keys,
+            blocked_values,
+        }
+    }
 }
 
 /// The summary's attributes.
@@ -76,15 +108,19 @@ struct Done {
     masked: Vec<Vec<u8>>,
     deleted_count: i64,
     masked_count: i64,
+    /// Rules that have masked something in the attribute or text at hand.
+    matched: Vec<RuleId>,
 }
 
 impl Redactor {
     /// Compiles the processor.
     pub(super) fn new(
         config: &Redaction,
+        at: &Location,
         builder: &mut Builder,
         processor: usize,
     ) -> Result<Self, ConfigError> {
+        let named_rules = Named::new(config, at, builder, processor);
         let mut named: Vec<(KeyId, KeyRule)> = Vec::new();
         for (list, set) in [
             (&config.blocked_keys, (|rule| rule.blocked = true) as fn(&mut KeyRule)),
@@ -125,6 +161,7 @@ impl Redactor {
             masked_keys,
             ungated: blocked_values.iter().any(|gated| gated.windows.is_none()),
             blocked_values,
+            named: named_rules,
             allowed_values,
             all_types: config.redact_all_types,
             summary: config.summary,
@@ -151,7 +188,7 @@ impl Redactor {
             }
         }
         if scan && (!clean || run.list.touched) {
-            self.texts(run, clean);
+            self.texts(run, clean, &mut done);
         }
         let tally = &mut run.tally[self.processor];
         tally.deleted += done.deleted_count.cast_unsigned();
@@ -169,6 +206,7 @@ impl Redactor {
         if rule.blocked {
             self.note(run, index, &mut done.deleted, &mut done.deleted_count);
             run.list.delete(index);
+            run.matched(self.named.blocked_keys, Did::Removed, Place::Attribute(index));
             return;
         }
         if rule.ignored
@@ -179,17 +217,25 @@ impl Redactor {
         if !self.allow_all && !rule.allowed && !item.stamped {
             self.note(run, index, &mut done.deleted, &mut done.deleted_count);
             run.list.delete(index);
+            run.matched(self.named.allowed_keys, Did::Removed, Place::Attribute(index));
             return;
         }
         let mut masked = false;
-        if self.masked_keys.iter().any(|pattern| run.patterns.is_match(*pattern, run.caches, name)) {
+        let by_key = |pattern: &PatternId| run.patterns.is_match(*pattern, run.caches, name);
+        if let Some(which) = self.masked_keys.iter().position(by_key) {
             masked = run.list.set(run.buf, index, ValueKind::String, MASK.as_bytes());
+            if masked {
+                done.matched.push(self.named.masked_keys[which]);
+            }
         }
         if !(clean && item.state == State::Kept) {
-            masked |= self.scan_value(run, index);
-            masked |= self.scan_key(run, index);
+            masked |= self.scan_value(run, index, &mut done.matched);
+            masked |= self.scan_key(run, index, &mut done.matched);
         }
         if masked {
+            for rule in done.matched.drain(..) {
+                run.matched(rule, Did::Masked, Place::Attribute(index));
+            }
             self.note(run, index, &mut done.masked, &mut done.masked_count);
         }
     }
@@ -200,29 +246,39 @@ impl Redactor {
         if self.summary == RedactionSummary::Debug {
             let name = run.list.bytes(run.buf, run.list.items[index].key);
             let mut text = Vec::new();
-            if !self.masked_text(run.gate, run.patterns, run.caches, name, &mut text) {
+            if !self.masked_text(run.gate, run.patterns, run.caches, name, &mut text, &mut Vec::new()) {
                 text = name.to_vec();
             }
             keys.push(text);
         }
     }
 
-    fn scan_key(&self, run: &mut Run<'_>, index: usize) -> bool {
+    fn scan_key(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<RuleId>) -> bool {
         let name = run.list.bytes(run.buf, run.list.items[index].key);
-        let found = self.masked_text(run.gate, run.patterns, run.caches, name, run.out);
+        let found = self.masked_text(run.gate, run.patterns, run.caches, name, run.out, matched);
         if found {
             run.list.set_key(run.keys, index, run.out);
         }
         found
     }
 
-    fn scan_value(&self, run: &mut Run<'_>, index: usize) -> bool {
+    fn scan_value(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<RuleId>) -> bool {
+        let before = matched.len();
+        let masked = self.scan_content(run, index, matched);
+        if !masked {
+            // An allowed value, or one that is masked already.
+            matched.truncate(before);
+        }
+        masked
+    }
+
+    fn scan_content(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<RuleId>) -> bool {
         let item = run.list.items[index];
         let content = run.list.bytes(run.buf, item.value);
         match item.kind {
             ValueKind::Empty => false,
             ValueKind::String | ValueKind::Bytes => {
-                self.masked_text(run.gate, run.patterns, run.caches, content, run.out)
+                self.masked_text(run.gate, run.patterns, run.caches, content, run.out, matched)
                     && !self.value_allowed(run.patterns, run.caches, content)
                     && run.list.set(run.buf, index, item.kind, run.out)
             }
@@ -230,7 +286,7 @@ impl Redactor {
                 let Some(text) = value::number_text(item.kind, content).filter(|_| self.all_types) else {
                     return false;
                 };
-                self.masked_text(run.gate, run.patterns, run.caches, text.as_bytes(), run.out)
+                self.masked_text(run.gate, run.patterns, run.caches, text.as_bytes(), run.out, matched)
                     && !self.value_allowed(run.patterns, run.caches, text.as_bytes())
                     && run.list.set(run.buf, index, ValueKind::String, run.out)
             }
@@ -241,7 +297,7 @@ impl Redactor {
                 }
                 let (gate, patterns, caches) = (run.gate, run.patterns, &mut *run.caches);
                 let new = value::rewrite(item.kind, content, &mut |leaf, content| {
-                    self.leaf(gate, patterns, caches, leaf, content)
+                    self.leaf(gate, patterns, caches, leaf, content, matched)
                 });
                 new.is_some_and(|new| run.list.set(run.buf, index, item.kind, &new))
             }
@@ -260,7 +316,9 @@ impl Redactor {
         caches: &mut Caches,
         leaf: Leaf,
         content: &[u8],
+        matched: &mut Vec<RuleId>,
     ) -> value::Replaced {
+        let before = matched.len();
         let mut out = Vec::new();
         let (kind, text) = match leaf {
             Leaf::Key => (ValueKind::String, None),
@@ -270,9 +328,12 @@ impl Redactor {
             }
         };
         let content = text.as_deref().map_or(content, str::as_bytes);
-        let masked = self.masked_text(gate, patterns, caches, content, &mut out)
+        let masked = self.masked_text(gate, patterns, caches, content, &mut out, matched)
             && (leaf == Leaf::Key || !self.value_allowed(patterns, caches, content))
             && out != content;
+        if !masked {
+            matched.truncate(before);
+        }
         masked.then_some((kind, out))
     }
 
@@ -280,22 +341,27 @@ impl Redactor {
         self.allowed_values.iter().any(|pattern| patterns.is_match(*pattern, caches, content))
     }
 
-    fn texts(&self, run: &mut Run<'_>, clean: bool) {
+    fn texts(&self, run: &mut Run<'_>, clean: bool, done: &mut Done) {
         for index in 0..run.list.texts.len() {
             let text = run.list.texts[index];
             if text.state == State::Deleted || clean && text.state == State::Kept {
                 continue;
             }
             let content = run.list.bytes(run.buf, text.value);
-            if self.masked_text(run.gate, run.patterns, run.caches, content, run.out)
+            if self.masked_text(run.gate, run.patterns, run.caches, content, run.out, &mut done.matched)
                 && run.list.set_text(run.buf, index, run.out)
             {
                 run.tally[self.processor].masked += 1;
+                for rule in &done.matched {
+                    run.matched(*rule, Did::Masked, Place::Text(index));
+                }
             }
+            done.matched.clear();
         }
     }
 
-    /// Writes the text with everything blocked in it masked, pattern after pattern. `false` where nothing was.
+    /// Writes the text with everything blocked in it masked, pattern after pattern, and the rules that matched. `false`
+    /// where none did.
     fn masked_text(
         &self,
         gate: &Gate,
@@ -303,13 +369,14 @@ impl Redactor {
         caches: &mut Caches,
         text: &[u8],
         out: &mut Vec<u8>,
+        matched: &mut Vec<RuleId>,
     ) -> bool {
         let hits = gate.hits(text);
         if hits.none() && !self.ungated {
             return false;
         }
         let mut current: Option<Vec<u8>> = None;
-        for gated in &self.blocked_values {
+        for (gated, rule) in self.blocked_values.iter().zip(&self.named.blocked_values) {
             // Once something was masked the text is another one, of which the gate's finding says nothing.
             let skip = current.is_none() && gated.windows.is_some_and(|windows| !hits.meet(&windows));
             if skip {
@@ -318,6 +385,7 @@ impl Redactor {
             out.clear();
             if patterns.replace(gated.pattern, caches, current.as_deref().unwrap_or(text), &self.mask, out) {
                 current = Some(std::mem::take(out));
+                matched.push(*rule);
             }
         }
         let Some(masked) = current else { return false };

@@ -9,6 +9,7 @@ use super::{
     list::{List, State},
     metrics::Tally,
     pattern::{Caches, Patterns, gate::Gate},
+    rule::{Account, Did, Place, Rule, RuleId},
 };
 
 /// A resource attribute remembered for the spans below: the values of all its occurrences.
@@ -32,6 +33,10 @@ pub(super) struct Run<'a> {
     pub(super) out: &'a mut Vec<u8>,
     /// By processor.
     pub(super) tally: &'a mut [Tally],
+    /// The plan's rules.
+    pub(super) rules: &'a [Rule],
+    /// What they did.
+    pub(super) account: &'a mut Account,
     /// By slot.
     pub(super) captured: &'a mut Vec<Captured>,
     /// The sender, where it is known.
@@ -49,6 +54,17 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// A rule did something to one value, text or message: counts it for the rule and for its processor.
+    pub(super) fn hit(&mut self, rule: RuleId, did: Did, place: Place) {
+        self.tally[self.rules[rule.index()].owner].did(did);
+        self.matched(rule, did, place);
+    }
+
+    /// [`Run::hit`] for a rule whose processor counts by itself, because several rules may change one value.
+    pub(super) fn matched(&mut self, rule: RuleId, did: Did, place: Place) {
+        self.account.hit(rule, did, place);
+    }
+
     /// Gives every occurrence of a key this value, or adds it. True where something changed.
     pub(super) fn upsert(
         &mut self,

@@ -15,6 +15,7 @@ use crate::scrub::{
     keys::KeyId,
     list::{List, State},
     pattern::{Caches, PatternId, Patterns},
+    rule::{Did, Place},
     run::{Captured, Run},
     value,
 };
@@ -54,7 +55,7 @@ pub(in crate::scrub) fn run(statement: &Statement, run: &mut Run<'_>) {
                 if replace(run.patterns, run.caches, *pattern, replacement, text, run.out)
                     && list.set_text(buf, index, run.out)
                 {
-                    run.tally[statement.processor].masked += 1;
+                    run.hit(statement.rule, Did::Masked, Place::Text(index));
                 }
             }
         }
@@ -97,7 +98,7 @@ fn delete_where(statement: &Statement, run: &mut Run<'_>, mut hit: impl FnMut(&m
     each(run, |run, index| {
         if hit(run, run.list.items[index].id) {
             run.list.delete(index);
-            run.tally[statement.processor].deleted += 1;
+            run.hit(statement.rule, Did::Removed, Place::Attribute(index));
         }
     });
 }
@@ -110,7 +111,7 @@ fn delete_by_name(statement: &Statement, run: &mut Run<'_>, pattern: PatternId, 
         let name = run.list.bytes(run.buf, run.list.items[index].key);
         if run.patterns.is_match(pattern, run.caches, name) == matching {
             run.list.delete(index);
-            run.tally[statement.processor].deleted += 1;
+            run.hit(statement.rule, Did::Removed, Place::Attribute(index));
         }
     });
 }
@@ -135,7 +136,7 @@ fn all_keys(statement: &Statement, run: &mut Run<'_>, pattern: PatternId, replac
         let name = run.list.bytes(run.buf, run.list.items[index].key);
         if replace(run.patterns, run.caches, pattern, replacement, name, run.out) && name != &run.out[..] {
             run.list.set_key(run.keys, index, run.out);
-            run.tally[statement.processor].masked += 1;
+            run.hit(statement.rule, Did::Masked, Place::Attribute(index));
         }
     });
 }
@@ -155,7 +156,7 @@ fn truncate_all(statement: &Statement, run: &mut Run<'_>, limit: usize) {
         run.out.clear();
         run.out.extend_from_slice(&content[..cut]);
         run.list.set(run.buf, index, ValueKind::String, run.out);
-        run.tally[statement.processor].set += 1;
+        run.hit(statement.rule, Did::Set, Place::Attribute(index));
     });
 }
 
@@ -171,7 +172,7 @@ fn replace_value(
     if replace(run.patterns, run.caches, pattern, with, text, run.out)
         && run.list.set(run.buf, index, ValueKind::String, run.out)
     {
-        run.tally[statement.processor].masked += 1;
+        run.hit(statement.rule, Did::Masked, Place::Attribute(index));
     }
 }
 
@@ -212,9 +213,10 @@ fn set_attribute(statement: &Statement, run: &mut Run<'_>, key: &Key, value: &Ex
         Ok(ValueKind::Empty) => {}
         Ok(kind) => {
             run.list.push(key.id, key.name.as_bytes(), kind, run.out, false);
-            count_set(statement, run, value);
+            let added = Place::Attribute(run.list.items.len() - 1);
+            count_set(statement, run, value, added);
         }
-        Err(Unfit) => unfit(statement, run),
+        Err(Unfit) => unfit(statement, run, Place::Message),
     }
 }
 
@@ -243,14 +245,14 @@ fn set_occurrence(statement: &Statement, run: &mut Run<'_>, index: usize, value:
         Ok(ValueKind::Empty) => {}
         Ok(kind) => {
             if run.list.set(run.buf, index, kind, run.out) {
-                count_set(statement, run, value);
+                count_set(statement, run, value, Place::Attribute(index));
             }
         }
         Err(Unfit) => {
-            unfit(statement, run);
+            unfit(statement, run, Place::Attribute(index));
             if statement.mode == ErrorMode::DropValue {
                 run.list.delete(index);
-                run.tally[statement.processor].deleted += 1;
+                run.hit(statement.rule, Did::Removed, Place::Attribute(index));
             }
         }
     }
@@ -273,12 +275,12 @@ fn set_text(statement: &Statement, run: &mut Run<'_>, number: u32, value: &Expr)
             Ok((ValueKind::String, content)) => {
                 let changed = run.list.set_text(run.buf, index, content);
                 if changed {
-                    count_set(statement, run, value);
+                    count_set(statement, run, value, Place::Text(index));
                 }
             }
             _ if statement.mode == ErrorMode::DropValue => {
                 run.list.delete_text(index);
-                run.tally[statement.processor].deleted += 1;
+                run.hit(statement.rule, Did::Removed, Place::Text(index));
             }
             _ => {}
         }
@@ -287,25 +289,22 @@ fn set_text(statement: &Statement, run: &mut Run<'_>, number: u32, value: &Expr)
         Ok((ValueKind::String, content)) => {
             if !found && !content.is_empty() {
                 run.list.push_text(number, &content);
-                count_set(statement, run, value);
+                let added = Place::Text(run.list.texts.len() - 1);
+                count_set(statement, run, value, added);
             }
         }
         Ok((ValueKind::Empty, _)) => {}
-        _ => unfit(statement, run),
+        _ => unfit(statement, run, Place::Message),
     }
 }
 
-fn count_set(statement: &Statement, run: &mut Run<'_>, value: &Expr) {
-    let tally = &mut run.tally[statement.processor];
-    if matches!(value, Expr::Sha256(_)) {
-        tally.hashed += 1;
-    } else {
-        tally.set += 1;
-    }
+fn count_set(statement: &Statement, run: &mut Run<'_>, value: &Expr, place: Place) {
+    let did = if matches!(value, Expr::Sha256(_)) { Did::Hashed } else { Did::Set };
+    run.hit(statement.rule, did, place);
 }
 
-fn unfit(statement: &Statement, run: &mut Run<'_>) {
-    run.tally[statement.processor].errors += 1;
+fn unfit(statement: &Statement, run: &mut Run<'_>, place: Place) {
+    run.hit(statement.rule, Did::Failed, place);
     if statement.mode == ErrorMode::Propagate {
         run.refused = true;
     }

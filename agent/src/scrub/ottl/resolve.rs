@@ -12,7 +12,7 @@ use super::{
     At, Condition, Editor, Expr, Key, OttlError, Replacement, Statement, Target,
     grammar::{self, Call, Field, Node, What},
 };
-use crate::scrub::{builder::Builder, pattern::Template};
+use crate::scrub::{builder::Builder, pattern::Template, rule::RuleId};
 
 const EDITORS: &str = "set, delete_key, delete_matching_keys, keep_keys, keep_matching_keys, replace_pattern, \
                        replace_all_patterns and truncate_all";
@@ -92,7 +92,7 @@ impl<'a> Resolver<'a> {
         source: &str,
         conditions: &[Located<String>],
         mode: ErrorMode,
-        processor: usize,
+        rule: RuleId,
     ) -> Result<(Kind, Statement), OttlError> {
         let tree = grammar::statement(source)?;
         let editor = self.editor(tree.at, &tree.editor)?;
@@ -110,7 +110,7 @@ impl<'a> Resolver<'a> {
         }
         let condition = if all.len() > 1 { Some(Condition::And(all)) } else { all.pop() };
         let kind = self.kind.ok_or_else(|| OttlError { at: tree.at, message: "it names no path".into() })?;
-        Ok((kind, Statement { editor, condition, mode, processor }))
+        Ok((kind, Statement { editor, condition, mode, rule }))
     }
 
     fn editor(&mut self, at: At, call: &Call) -> Result<Editor, OttlError> {

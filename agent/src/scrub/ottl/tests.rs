@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{Location, processors::ErrorMode},
-    scrub::builder::Builder,
+    scrub::{builder::Builder, rule::RuleId},
 };
 
 fn resolve(context: Option<&str>, statement: &str) -> Result<String, String> {
@@ -14,7 +14,7 @@ fn resolve(context: Option<&str>, statement: &str) -> Result<String, String> {
     let at = Location { file: "test".into(), line: 1, column: 1, path: "statements[0]".into() };
     let context = context.map(|name| Context::named(name).expect("a context"));
     Resolver::new(&mut builder, context, &at)
-        .statement(statement, &[], ErrorMode::DropValue, 0)
+        .statement(statement, &[], ErrorMode::DropValue, RuleId::at(0))
         .map(|(kind, _)| format!("{kind:?}"))
         .map_err(|error| error.to_string())
 }
