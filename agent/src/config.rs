@@ -20,6 +20,7 @@ pub mod tls;
 
 pub mod fields;
 mod read;
+pub mod shape;
 pub mod yaml;
 
 use exporters::Exporter;
@@ -27,6 +28,7 @@ use extensions::Extension;
 use processors::Processor;
 use receivers::Receiver;
 use service::Service;
+use shape::Shape;
 
 /// A place in a configuration: what every error names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,29 +198,51 @@ const DEFAULT_NAME: &str = "<default>";
 
 /// Reads the configuration in a file, with the process's environment.
 pub fn load(path: &Path) -> Result<Config, Errors> {
+    load_shaped(path).map(|(config, _)| config)
+}
+
+/// [`load`], with what tells a changed file from an unchanged one.
+pub fn load_shaped(path: &Path) -> Result<(Config, Shape), Errors> {
     let name = path.display().to_string();
     let text = read_file(path).map_err(|why| {
         let at = Location { file: name.as_str().into(), line: 0, column: 0, path: "".into() };
         Errors::from(ConfigError { at, message: format!("can't be read: {why}") })
     })?;
-    parse(&text, &name)
+    parse_shaped(&text, &name, &yaml::expand::Environment { variable: &process_variable, file: &read_file })
 }
 
 /// Reads a configuration from text, with the process's environment; `name` is the file in errors.
 pub fn parse(text: &str, name: &str) -> Result<Config, Errors> {
-    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    parse_with(text, name, &yaml::expand::Environment { variable: &variable, file: &read_file })
+    parse_with(text, name, &yaml::expand::Environment { variable: &process_variable, file: &read_file })
 }
 
 /// [`parse`] with an environment of the caller's.
 pub fn parse_with(text: &str, name: &str, env: &yaml::expand::Environment<'_>) -> Result<Config, Errors> {
+    parse_shaped(text, name, env).map(|(config, _)| config)
+}
+
+fn parse_shaped(
+    text: &str,
+    name: &str,
+    env: &yaml::expand::Environment<'_>,
+) -> Result<(Config, Shape), Errors> {
     let root = yaml::parse(text, &name.into(), env).map_err(Errors)?;
-    read::config(&root)
+    Ok((read::config(&root)?, Shape::from(&root)))
+}
+
+fn process_variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// The configuration in [`DEFAULT`], with the process's environment.
 pub fn default_config() -> Result<Config, Errors> {
-    parse(DEFAULT, DEFAULT_NAME)
+    default_shaped().map(|(config, _)| config)
+}
+
+/// [`default_config`], with what tells a changed file from an unchanged one.
+pub fn default_shaped() -> Result<(Config, Shape), Errors> {
+    let env = yaml::expand::Environment { variable: &process_variable, file: &read_file };
+    parse_shaped(DEFAULT, DEFAULT_NAME, &env)
 }
 
 /// A file's text, at most [`yaml::MAX_BYTES`] of it.

@@ -7,7 +7,10 @@ mod fanout;
 mod graph;
 pub mod memory_limiter;
 mod origins;
+mod reload;
 mod run;
 mod scrub_stage;
+mod segments;
 
-pub use run::{check, run};
+pub use run::{Source, check, run};
+pub use segments::plan_of;

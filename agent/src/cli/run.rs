@@ -9,6 +9,10 @@ use crate::{config, pipeline, telemetry};
 
 /// Runs what a configuration says, until SIGTERM or SIGINT; then it drains and ends.
 ///
+/// Scrubbing rules (redaction, transform, attributes and the like) that change in the file are in use a few seconds
+/// later, or at once after SIGHUP, without a span being dropped. A file with a mistake, or with a change of anything else, leaves running
+/// what runs: the log says why, and `spanwarden_config_stale` is 1.
+///
 /// Without --config it runs an embedded default: OTLP on localhost:4317 and :4318, scrubbing, tail sampling, kept
 /// traces as OTLP JSON lines in ./spanwarden-traces.jsonl, and kernel evidence of the sender where the kernel and
 /// the privileges allow it.
@@ -28,9 +32,9 @@ impl Run {
             print!("{}", config::DEFAULT);
             return Ok(());
         }
-        let config = match &self.config {
-            Some(path) => config::load(path)?,
-            None => config::default_config()?,
+        let (config, shape) = match &self.config {
+            Some(path) => config::load_shaped(path)?,
+            None => config::default_shaped()?,
         };
         telemetry::process::start();
         let descriptors = telemetry::process::raise_descriptor_limit();
@@ -47,6 +51,6 @@ impl Run {
             Ok(limit) => tracing::debug!(limit, "file descriptors"),
             Err(error) => tracing::warn!(%error, "the limit of file descriptors stays as it is"),
         }
-        pipeline::run(&config)
+        pipeline::run(&config, pipeline::Source { shape, file: self.config })
     }
 }

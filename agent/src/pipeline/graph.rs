@@ -16,8 +16,12 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    admission::Authenticators, batch::BatchProcessor, fanout::Fanout, memory_limiter::MemoryLimiter,
+    admission::Authenticators,
+    batch::BatchProcessor,
+    fanout::Fanout,
+    memory_limiter::MemoryLimiter,
     scrub_stage::ScrubStage,
+    segments::{Segment, segments},
 };
 use crate::{
     auth::claims::Claims,
@@ -41,6 +45,8 @@ pub(super) struct Graph {
     pub(super) entries: HashMap<ComponentId, Arc<dyn Consumer>>,
     /// The smallest limit of the memory limiters, bytes.
     pub(super) memory_limit: Option<u64>,
+    /// The plans of each pipeline, in the configuration's order and that in which spans flow.
+    pub(super) plans: Vec<Vec<Arc<ScrubStage>>>,
     /// Processors that hold something, in the order in which spans flow.
     drains: Vec<(ComponentId, Drain)>,
     exporters: HashMap<ComponentId, Arc<dyn Exporter>>,
@@ -80,6 +86,7 @@ impl Graph {
         let graph = Graph {
             entries: HashMap::new(),
             memory_limit: None,
+            plans: Vec::new(),
             drains: Vec::new(),
             exporters: HashMap::new(),
         };
@@ -126,30 +133,31 @@ impl Builder<'_> {
         stamp: Option<&Claims>,
     ) -> Result<Arc<dyn Consumer>, ConfigError> {
         let mut next = self.fan_out(pipeline)?;
-        let processors: Vec<&Component<Processor>> =
-            pipeline.processors.iter().filter_map(|id| self.config.processor(id)).collect();
-        let limiters =
-            processors.iter().take_while(|p| matches!(p.config, Processor::MemoryLimiter(_))).count();
-        let (limiters, rest) = processors.split_at(limiters);
-        let fused = rest.iter().take_while(|p| changes_spans(p)).count();
-        let (first_plan, rest) = rest.split_at(fused);
-        for neighbours in rest.chunk_by(|a, b| changes_spans(a) && changes_spans(b)).rev() {
-            next = self.stage(neighbours, next)?;
+        let segments = segments(self.config, pipeline);
+        let first = segments.iter().position(|segment| matches!(segment, Segment::Plan(_)));
+        let mut plans = Vec::new();
+        for (place, segment) in segments.iter().enumerate().rev() {
+            next = match segment {
+                Segment::Plan(processors) => {
+                    let stamp = stamp.filter(|_| first == Some(place));
+                    let stage = Arc::new(ScrubStage::new(Plan::compile(processors, stamp)?, next));
+                    plans.push(Arc::clone(&stage));
+                    stage
+                }
+                Segment::Other(component) => self.stage(component, next)?,
+            };
         }
-        next = Arc::new(ScrubStage::new(Plan::compile(first_plan, stamp)?, next));
-        for limiter in limiters.iter().rev() {
-            next = self.stage(&[limiter], next)?;
-        }
+        plans.reverse();
+        self.graph.plans.push(plans);
         Ok(next)
     }
 
-    /// One processor, or several neighbours that change spans, in front of `next`.
+    /// One processor that changes no spans, in front of `next`.
     fn stage(
         &mut self,
-        processors: &[&Component<Processor>],
+        component: &Component<Processor>,
         next: Arc<dyn Consumer>,
     ) -> Result<Arc<dyn Consumer>, ConfigError> {
-        let component = processors[0];
         match &component.config {
             Processor::MemoryLimiter(config) => {
                 let limiter = MemoryLimiter::new(&with(component, config), next)?;
@@ -170,7 +178,7 @@ impl Builder<'_> {
                 self.drain(component, move |left| async move { held.shutdown(left).await });
                 Ok(sampling)
             }
-            _ => Ok(Arc::new(ScrubStage::new(Plan::compile(processors, None)?, next))),
+            _ => Ok(Arc::new(ScrubStage::new(Plan::compile(&[component], None)?, next))),
         }
     }
 
@@ -233,16 +241,4 @@ fn mistakes(config: &Config, authenticators: &Authenticators, workers: &[Handle]
 /// The same component with the configuration of its own type.
 fn with<T: Clone>(component: &Component<Processor>, config: &T) -> Component<T> {
     Component { id: component.id.clone(), at: component.at.clone(), config: config.clone() }
-}
-
-/// Whether one plan can hold it.
-fn changes_spans(component: &Component<Processor>) -> bool {
-    match component.config {
-        Processor::Redaction(_)
-        | Processor::Transform(_)
-        | Processor::Attributes(_)
-        | Processor::Resource(_)
-        | Processor::K8sAttributes(_) => true,
-        Processor::MemoryLimiter(_) | Processor::Batch(_) | Processor::TailSampling(_) => false,
-    }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,10 +28,11 @@ use super::{
     admission::Authenticators,
     graph::Graph,
     origins::{self, Origins},
+    reload,
 };
 use crate::{
     auth::claims::Claims,
-    config::{Config, extensions::Extension, receivers::Receiver},
+    config::{Config, extensions::Extension, receivers::Receiver, shape::Shape},
     origin::NoPods,
     receiver::{Admission, Server, Shutdown, Upstream, Worker, shutdown},
     telemetry::{
@@ -63,13 +65,22 @@ pub fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Runs a configuration until SIGTERM or SIGINT, then drains.
-pub fn run(config: &Config) -> Result<()> {
+/// A configuration to run, and where its changes come from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What it says, for telling what a change changes.
+    pub shape: Shape,
+    /// The file, which is read again when it changes and at SIGHUP; `None` for the embedded default.
+    pub file: Option<PathBuf>,
+}
+
+/// Runs a configuration until SIGTERM or SIGINT, then drains. Scrubbing rules that change in its file meanwhile are taken over.
+pub fn run(config: &Config, source: Source) -> Result<()> {
     let origins = origins::start(config)?;
     let health = Arc::new(Health::default());
     // Owned outside of the runtime: a runtime must not be dropped inside another one.
     let mut crew = Crew::new(&health)?;
-    let outcome = runtime()?.block_on(supervise(config, &origins, &health, &mut crew));
+    let outcome = runtime()?.block_on(supervise(config, source, &origins, &health, &mut crew));
     crew.end()?;
     outcome
 }
@@ -78,11 +89,17 @@ fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
 }
 
-async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, crew: &mut Crew) -> Result<()> {
+async fn supervise(
+    config: &Config,
+    source: Source,
+    origins: &Origins,
+    health: &Arc<Health>,
+    crew: &mut Crew,
+) -> Result<()> {
     let mut pages = telemetry(config, health).await?;
     let authenticators = Authenticators::build(config, Arc::clone(&origins.pods))?;
-    let graph =
-        Graph::build(config, claims(&authenticators, origins).as_ref(), &authenticators, &crew.handles())?;
+    let claims = claims(&authenticators, origins);
+    let graph = Graph::build(config, claims.as_ref(), &authenticators, &crew.handles())?;
     graph.start().await?;
     authenticators.watch();
     let accepting = Arc::new(AtomicBool::new(true));
@@ -93,6 +110,9 @@ async fn supervise(config: &Config, origins: &Origins, health: &Arc<Health>, cre
     origins.watch(health)?;
     let mut signals = Signals::new()?;
     let (trigger, shutdown) = shutdown::channel();
+    let hangup = signal(SignalKind::hangup()).context("cannot catch signals")?;
+    let running = reload::Running::new(config, source.shape, &graph, claims.as_ref());
+    pages.spawn(reload::watch(running, source.file, hangup));
     crew.listen(config, &graph, origins, &authenticators, &accepting, &shutdown)?;
     health.accepting();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), workers = crew.members.len(), "ready");

@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
+
 use crate::{
     otlp::{Accepted, Batch, Consumer, Consuming, Refusal},
     scrub::{Plan, PlanScratch},
@@ -22,7 +24,7 @@ thread_local! {
 
 /// Checks and scrubs every batch, then hands it on.
 pub(super) struct ScrubStage {
-    plan: Plan,
+    plan: ArcSwap<Plan>,
     next: Arc<dyn Consumer>,
     number: usize,
 }
@@ -30,7 +32,20 @@ pub(super) struct ScrubStage {
 impl ScrubStage {
     pub(super) fn new(plan: Plan, next: Arc<dyn Consumer>) -> Self {
         static STAGES: AtomicUsize = AtomicUsize::new(0);
-        Self { plan, next, number: STAGES.fetch_add(1, Ordering::Relaxed) }
+        plan.publish();
+        Self { plan: ArcSwap::from_pointee(plan), next, number: STAGES.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Uses another plan from the next request on. A request that is being scrubbed is scrubbed by the plan before.
+    pub(super) fn swap(&self, plan: Plan) {
+        plan.publish();
+        self.plan.store(Arc::new(plan));
+    }
+
+    /// Which plan it uses.
+    #[cfg(test)]
+    pub(super) fn plan_id(&self) -> usize {
+        Arc::as_ptr(&self.plan.load()) as usize
     }
 
     fn apply(&self, batch: Batch) -> Result<Batch, Refusal> {
@@ -38,7 +53,7 @@ impl ScrubStage {
             if scratches.len() <= self.number {
                 scratches.resize_with(self.number + 1, PlanScratch::default);
             }
-            self.plan.apply(batch, &mut scratches[self.number])
+            self.plan.load().apply(batch, &mut scratches[self.number])
         })
     }
 }
