@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod doctor;
+mod findings;
 mod run;
+mod scrub;
 mod validate;
 
 /// Receives OpenTelemetry spans, learns from the kernel who sent them, scrubs, routes, samples and exports them.
@@ -25,20 +27,28 @@ enum Command {
     Run(run::Run),
     Validate(validate::Validate),
     Doctor(doctor::Doctor),
+    Scrub(scrub::Scrub),
 }
 
-/// Parses the arguments, runs, and says with the exit code how it went: 0 well, 1 failed, 2 bad arguments.
+/// Parses the arguments, runs, and says with the exit code how it went: 0 well, 1 failed, 2 bad arguments. Commands
+/// that answer a question (`scrub`, `scan`) say the answer with 0 or 1, and failures with 2, as `diff` does.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let failure = match command {
+        Command::Scrub(_) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    };
+    let outcome = match command {
         Command::Run(run) => run.run().map(|()| ExitCode::SUCCESS),
         Command::Validate(validate) => validate.run().map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Scrub(scrub) => scrub.run(),
     };
     match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{}", chain(&error));
-            ExitCode::FAILURE
+            failure
         }
     }
 }

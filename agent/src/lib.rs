@@ -20,6 +20,7 @@ pub mod sampling;
 pub mod route;
 pub mod export;
 
+pub mod inspect;
 pub mod pipeline;
 
 pub mod cli;

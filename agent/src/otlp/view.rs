@@ -32,6 +32,11 @@ impl<'a> ResourceSpansView<'a> {
         Fields::of(self.body).messages(1).flat_map(|resource| attributes(resource, 1))
     }
 
+    /// Its message.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
     /// Its `ScopeSpans`.
     pub fn scope_spans(&self) -> impl Iterator<Item = ScopeSpansView<'a>> + use<'a> {
         Fields::of(self.body).messages(2).map(|body| ScopeSpansView { body })
@@ -140,6 +145,11 @@ impl<'a> SpanView<'a> {
     /// The span's events.
     pub fn events(&self) -> impl Iterator<Item = EventView<'a>> + use<'a> {
         Fields::of(self.body).messages(11).map(|body| EventView { body })
+    }
+
+    /// Its message.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
     }
 
     /// How many bytes its message has.

@@ -57,6 +57,8 @@ pub struct ClientOptions {
     pub idle_timeout: Duration,
     /// The largest body, in bytes. Default 1 MiB. A [`Stream`] is not bounded as a whole.
     pub body_limit: usize,
+    /// Sent with each request, in place of what would be sent under the same name. Default none.
+    pub headers: HeaderMap,
 }
 
 impl Default for ClientOptions {
@@ -69,6 +71,7 @@ impl Default for ClientOptions {
             timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
             body_limit: 1 << 20,
+            headers: HeaderMap::new(),
         }
     }
 }
@@ -216,7 +219,12 @@ impl Client {
             }
             None => Bytes::new(),
         };
-        request.body(Full::new(body)).map_err(|e| HttpError::url(&target.shown, &e.to_string()))
+        let mut request =
+            request.body(Full::new(body)).map_err(|e| HttpError::url(&target.shown, &e.to_string()))?;
+        for (name, value) in &self.options.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
+        Ok(request)
     }
 
     fn token(&self, target: &Target) -> Result<Option<HeaderValue>, HttpError> {
