@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod doctor;
 mod findings;
 mod run;
+mod scan;
 mod scrub;
 mod validate;
 
@@ -28,6 +29,7 @@ enum Command {
     Validate(validate::Validate),
     Doctor(doctor::Doctor),
     Scrub(scrub::Scrub),
+    Scan(scan::Scan),
 }
 
 /// Parses the arguments, runs, and says with the exit code how it went: 0 well, 1 failed, 2 bad arguments. Commands
@@ -35,7 +37,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     let failure = match command {
-        Command::Scrub(_) => ExitCode::from(2),
+        Command::Scrub(_) | Command::Scan(_) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     };
     let outcome = match command {
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Validate(validate) => validate.run().map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => doctor.run(),
         Command::Scrub(scrub) => scrub.run(),
+        Command::Scan(scan) => scan.run(),
     };
     match outcome {
         Ok(code) => code,
