@@ -8,6 +8,7 @@
 //! [`oracle`] and [`proto`] are OTLP as prost reads it, and generated requests: what the walker is held against.
 
 pub mod agent;
+pub mod backend;
 pub mod bpf;
 pub mod bpffs;
 pub mod certificates;

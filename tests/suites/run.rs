@@ -1,5 +1,5 @@
 //! The real program as its users see it: the command line, the embedded default, health, metrics, capabilities,
-//! the drain, and agent and gateways together. Each test has a network namespace of its own, so ports are free.
+//! the drain, new rules while it runs, spans that are stored, and agent and gateways together. Each test has a network namespace of its own, so ports are free.
 
 mod run {
     pub(crate) mod cli;
@@ -13,4 +13,6 @@ mod run {
     pub(crate) mod links;
     pub(crate) mod metrics;
     pub(crate) mod pods;
+    pub(crate) mod reload;
+    pub(crate) mod stored;
 }
