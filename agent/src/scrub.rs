@@ -11,11 +11,15 @@
 
 mod actions;
 mod builder;
+mod database;
+mod differences;
 mod forgery;
+mod hash;
 mod k8s;
 mod keys;
 mod list;
 mod metrics;
+pub mod nosql;
 mod ottl;
 pub(crate) mod pattern;
 mod plan;
@@ -24,9 +28,12 @@ mod redact;
 mod rule;
 mod run;
 mod sieve;
+pub mod sql;
 mod stamp;
+pub mod url;
 mod value;
 
+pub use differences::differences;
 pub use plan::{Plan, PlanScratch};
 pub use record::{Content, Field, Record, value_as_request};
 pub use rule::{Did, Rule, RuleId};

@@ -26,8 +26,17 @@ use crate::{oracle::Dice, proto::v1::ExportTraceServiceRequest};
 pub type Body = fn(&[u8]);
 
 /// The targets by their names in `tests/fuzz/Cargo.toml`.
-pub const TARGETS: [(&str, Body); 4] =
-    [("walker", walker), ("json", json_both_ways), ("proto", bpf_parsers), ("token", token)];
+pub const TARGETS: [(&str, Body); 7] = [
+    ("walker", walker),
+    ("json", json_both_ways),
+    ("proto", bpf_parsers),
+    ("token", token),
+    ("sql", sanitizers::sql),
+    ("url", sanitizers::url),
+    ("nosql", sanitizers::nosql),
+];
+
+pub mod sanitizers;
 
 /// Edits whatever it is shown, as the bytes themselves say.
 struct Anything(Dice);

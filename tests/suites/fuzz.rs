@@ -73,8 +73,8 @@ fn mutate(data: &mut Vec<u8>, seeds: &[Vec<u8>], dice: &mut Dice) {
     }
 }
 
-fn run(target: usize) {
-    let (name, body) = TARGETS[target];
+fn run(name: &str) {
+    let (_, body) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target");
     let seeds = seeds(name);
     for seed in &seeds {
         body(seed);
@@ -89,20 +89,35 @@ fn run(target: usize) {
 
 #[test]
 fn walker() {
-    run(0);
+    run("walker");
 }
 
 #[test]
 fn json() {
-    run(1);
+    run("json");
 }
 
 #[test]
 fn bpf_parsers() {
-    run(2);
+    run("proto");
 }
 
 #[test]
 fn token() {
-    run(3);
+    run("token");
+}
+
+#[test]
+fn sql() {
+    run("sql");
+}
+
+#[test]
+fn url() {
+    run("url");
+}
+
+#[test]
+fn nosql() {
+    run("nosql");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{config, pipeline, telemetry};
+use crate::{config, pipeline, scrub, telemetry};
 
 /// Runs what a configuration says, until SIGTERM or SIGINT; then it drains and ends.
 ///
@@ -41,6 +41,9 @@ impl Run {
         telemetry::logs::init(&config.service.telemetry.log_level, config.service.telemetry.log_json);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
+        }
+        for difference in scrub::differences(&config) {
+            tracing::info!("{difference}");
         }
         if self.config.is_none() {
             tracing::info!(

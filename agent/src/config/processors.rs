@@ -1,6 +1,6 @@
 //! `processors:`
 
-use std::time::Duration;
+use std::{fmt, path::PathBuf, time::Duration};
 
 use super::Located;
 
@@ -73,8 +73,83 @@ pub struct Redaction {
     pub allowed_values: Vec<Located<String>>,
     /// Numbers too are matched, by their decimal text.
     pub redact_all_types: bool,
+    /// `hash_function`: what stands for what is masked; `None`: `[REDACTED]`.
+    pub hash: Option<Hash>,
+    /// `url_sanitizer`, where it is enabled
+    pub url_sanitizer: Option<UrlSanitizer>,
+    /// `db_sanitizer`
+    pub db_sanitizer: DbSanitizer,
     /// `summary`
     pub summary: RedactionSummary,
+}
+
+/// `redaction.hash_function` and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hash {
+    /// `md5`
+    Md5,
+    /// `sha1`
+    Sha1,
+    /// `sha3`: SHA3-256
+    Sha3,
+    /// `sha256`; ours
+    Sha256,
+    /// `hmac-sha256`
+    HmacSha256(HmacKey),
+    /// `hmac-sha512`
+    HmacSha512(HmacKey),
+}
+
+/// Where the key of an HMAC is. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum HmacKey {
+    /// `hmac_key`
+    Inline(String),
+    /// `hmac_key_file`; ours: lines `EPOCH: KEY`, read again when they change.
+    File(Located<PathBuf>),
+}
+
+impl fmt::Debug for HmacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("Inline(…)"),
+            Self::File(path) => f.debug_tuple("File").field(&path.value).finish(),
+        }
+    }
+}
+
+/// `redaction.url_sanitizer`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlSanitizer {
+    /// Exact keys; where the configuration names none, those of the semantic conventions.
+    pub attributes: Vec<String>,
+    /// Span names too, where there is a path in them.
+    pub sanitize_span_name: bool,
+    /// `query: all` (the default), not `query: secrets`; ours.
+    pub all_values: bool,
+}
+
+/// `redaction.db_sanitizer`: the attributes of each system whose sanitizer is enabled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DbSanitizer {
+    /// `sql`, and the like below; exact keys, where the configuration names none those of the semantic conventions.
+    pub sql: Option<Vec<String>>,
+    /// `redis`
+    pub redis: Option<Vec<String>>,
+    /// `valkey`
+    pub valkey: Option<Vec<String>>,
+    /// `memcached`
+    pub memcached: Option<Vec<String>>,
+    /// `mongo`
+    pub mongo: Option<Vec<String>>,
+    /// `opensearch`
+    pub opensearch: Option<Vec<String>>,
+    /// `es`
+    pub es: Option<Vec<String>>,
+    /// Span names too, where the span says its system.
+    pub sanitize_span_name: bool,
+    /// Also where nothing says the system.
+    pub allow_fallback_without_system: bool,
 }
 
 /// `redaction.summary`: what is added to a changed attribute list.
@@ -83,7 +158,7 @@ pub enum RedactionSummary {
     /// Nothing.
     #[default]
     Silent,
-    /// `redaction.{redacted,masked}.count`
+    /// `redaction.{redacted,masked,allowed,ignored}.count`
     Info,
     /// Counts and sorted key names.
     Debug,

@@ -12,9 +12,10 @@ use crate::{
 
 use super::{
     builder::Builder,
+    hash::put_sha256,
     keys::KeyId,
     list::State,
-    ottl::{Key, exec::put_sha256},
+    ottl::Key,
     pattern::PatternId,
     rule::{Did, Place, RuleId},
     run::Run,

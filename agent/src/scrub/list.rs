@@ -211,6 +211,12 @@ impl List {
         self.touched = true;
     }
 
+    /// Indices of the attributes whose key the plan knows or knew, ascending.
+    #[inline]
+    pub(super) fn known(&self) -> &[u32] {
+        &self.known
+    }
+
     /// Indices of the attributes with a known key that are still there.
     pub(super) fn with_key(&self, id: KeyId) -> impl Iterator<Item = usize> + use<'_> {
         let any = self.present & id.bit() != 0;

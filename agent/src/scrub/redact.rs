@@ -1,24 +1,20 @@
-//! `redaction`: keys that are deleted, kept or masked, and patterns that no text may match.
+//! `redaction`: keys that are deleted, kept or masked, patterns that no text may match, and what is taken out of URLs
+//! and statements.
 //!
 //! Unlike the Collector's, it looks everywhere: at values of every type and inside nested ones, at the keys
 //! themselves, at names, status messages, trace state and schema URLs, on every owner of attributes. A blocked key
-//! beats an allowed value.
+//! beats an allowed value. `deploy/docs/scrubbing.md` lists all differences.
 
 #![forbid(unsafe_code)]
 
 use crate::{
-    config::{
-        ConfigError, Located, Location,
-        processors::{Redaction, RedactionSummary},
-    },
-    otlp::{
-        encode,
-        walk::{Kind, ValueKind},
-    },
+    config::{ConfigError, Location, processors::Redaction},
+    otlp::walk::{Kind, ValueKind},
 };
 
 use super::{
     builder::Builder,
+    hash::Hasher,
     keys::KeyId,
     list::State,
     pattern::{
@@ -30,6 +26,14 @@ use super::{
     value::{self, Leaf},
 };
 
+mod rules;
+mod sanitize;
+mod summary;
+
+use rules::Rules;
+use sanitize::{Sanitizer, Told, Treatment};
+use summary::{Done, Outcome, Summary};
+
 /// What stands where something was masked.
 const MASK: &str = "[REDACTED]";
 
@@ -39,6 +43,53 @@ struct KeyRule {
     blocked: bool,
     allowed: bool,
     ignored: bool,
+    treatment: Treatment,
+}
+
+/// What is put in place of what must not be seen.
+#[derive(Debug)]
+enum StandIn {
+    /// [`MASK`]
+    Mask(Template),
+    /// Its hash.
+    Hash(Hasher),
+}
+
+impl StandIn {
+    /// What putting it in place is called.
+    fn did(&self) -> Did {
+        match self {
+            Self::Mask(_) => Did::Masked,
+            Self::Hash(_) => Did::Hashed,
+        }
+    }
+
+    /// Appends what stands for a whole value.
+    fn put(&self, content: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Mask(_) => out.extend_from_slice(MASK.as_bytes()),
+            Self::Hash(hasher) => hasher.put(content, out),
+        }
+    }
+
+    /// Appends the text with each match replaced. `false`, and nothing appended, where nothing matches.
+    fn replace(
+        &self,
+        patterns: &Patterns,
+        caches: &mut Caches,
+        pattern: PatternId,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        match self {
+            Self::Mask(mask) => patterns.replace(pattern, caches, text, mask, out),
+            Self::Hash(hasher) => patterns.replace_each(pattern, caches, text, true, out, |captures, out| {
+                if let Some(found) = captures.get_match() {
+                    hasher.put(&text[found.range()], out);
+                }
+            }),
+        }
+    }
 }
 
 /// A compiled `redaction` processor.
@@ -52,64 +103,26 @@ pub(super) struct Redactor {
     ignored_keys: Vec<PatternId>,
     masked_keys: Vec<PatternId>,
     blocked_values: Vec<Gated>,
-    named: Named,
+    named: Rules,
     /// A pattern that must be tried on every text.
     ungated: bool,
     allowed_values: Vec<PatternId>,
     all_types: bool,
-    summary: RedactionSummary,
-    summary_keys: [KeyId; 4],
-    mask: Template,
+    sanitizer: Option<Sanitizer>,
+    summary: Summary,
+    stand_in: StandIn,
     processor: usize,
 }
 
-/// The processor's rules.
-#[derive(Debug)]
-struct Named {
-    blocked_keys: RuleId,
-    allowed_keys: RuleId,
-    /// By pattern.
-    masked_keys: Vec<RuleId>,
-    /// By pattern.
-    blocked_values: Vec<RuleId>,
-}
+/// A rule that changed what is at hand, and how.
+type Match = (RuleId, Did);
 
-impl Named {
-    fn new(config: &Redaction, at: &Location, builder: &mut Builder, processor: usize) -> Self {
-        let mut of = |patterns: &[Located<String>]| {
-            patterns
-                .iter()
-                .map(|pattern| builder.rule_at(processor, &pattern.value, &pattern.at))
-                .collect::<Vec<_>>()
-        };
-        let (masked_keys, blocked_values) = (of(&config.blocked_key_patterns), of(&config.blocked_values));
-        let allowed = format!("{} {}", config.allow_all_keys, config.allowed_keys.join("\n"));
-        Self {
-            blocked_keys: builder.rule(processor, "blocked_keys", &config.blocked_keys.join("\n"), at),
-            allowed_keys: builder.rule(processor, "allowed_keys", &allowed, at),
-            masked_keys,
-            blocked_values,
-        }
-    }
-}
-
-/// The summary's attributes.
-const SUMMARY: [&str; 4] = [
-    "redaction.redacted.count",
-    "redaction.redacted.keys",
-    "redaction.masked.count",
-    "redaction.masked.keys",
-];
-
-/// What a redactor did to one attribute list.
-#[derive(Default)]
-struct Done {
-    deleted: Vec<Vec<u8>>,
-    masked: Vec<Vec<u8>>,
-    deleted_count: i64,
-    masked_count: i64,
-    /// Rules that have masked something in the attribute or text at hand.
-    matched: Vec<RuleId>,
+/// What a scan found in a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scanned {
+    Clean,
+    Masked,
+    Allowed,
 }
 
 impl Redactor {
@@ -120,21 +133,22 @@ impl Redactor {
         builder: &mut Builder,
         processor: usize,
     ) -> Result<Self, ConfigError> {
-        let named_rules = Named::new(config, at, builder, processor);
+        let rules = Rules::new(config, at, builder, processor);
         let mut named: Vec<(KeyId, KeyRule)> = Vec::new();
-        for (list, set) in [
-            (&config.blocked_keys, (|rule| rule.blocked = true) as fn(&mut KeyRule)),
-            (&config.allowed_keys, |rule| rule.allowed = true),
-            (&config.ignored_keys, |rule| rule.ignored = true),
+        for (list, rule) in [
+            (&config.blocked_keys, KeyRule { blocked: true, ..KeyRule::default() }),
+            (&config.allowed_keys, KeyRule { allowed: true, ..KeyRule::default() }),
+            (&config.ignored_keys, KeyRule { ignored: true, ..KeyRule::default() }),
         ] {
-            for key in list {
-                let id = builder.keys.add(key);
-                let mut rule = KeyRule::default();
-                set(&mut rule);
-                named.push((id, rule));
-            }
+            named.extend(list.iter().map(|key| (builder.keys.add(key), rule)));
         }
-        let summary_keys = SUMMARY.map(|key| builder.keys.add(key));
+        let sanitizer = Sanitizer::new(config, builder).map(|(sanitizer, treated)| {
+            named.extend(
+                treated.into_iter().map(|(id, treatment)| (id, KeyRule { treatment, ..KeyRule::default() })),
+            );
+            sanitizer
+        });
+        let summary = Summary::new(config.summary, &mut builder.keys);
         let mut table = vec![KeyRule::default(); builder.keys.count()];
         let mut ruled = 0;
         for (id, rule) in named {
@@ -142,6 +156,9 @@ impl Redactor {
             entry.blocked |= rule.blocked;
             entry.allowed |= rule.allowed;
             entry.ignored |= rule.ignored;
+            if !rule.treatment.is_none() {
+                entry.treatment = rule.treatment;
+            }
             ruled |= id.bit();
         }
         let mut compile = |list: &[crate::config::Located<String>]| {
@@ -161,12 +178,15 @@ impl Redactor {
             masked_keys,
             ungated: blocked_values.iter().any(|gated| gated.windows.is_none()),
             blocked_values,
-            named: named_rules,
+            named: rules,
             allowed_values,
             all_types: config.redact_all_types,
-            summary: config.summary,
-            summary_keys,
-            mask: Template::literal(MASK),
+            sanitizer,
+            summary,
+            stand_in: match &config.hash {
+                None => StandIn::Mask(Template::literal(MASK)),
+                Some(hash) => StandIn::Hash(Hasher::new(hash)?),
+            },
             processor,
         })
     }
@@ -174,37 +194,48 @@ impl Redactor {
     /// Works on one message.
     pub(super) fn run(&self, kind: Kind, run: &mut Run<'_>) {
         let mut done = Done::default();
-        let scan = !self.blocked_values.is_empty();
+        // What is deleted on the way still says what the statements beside it are.
+        let told = self.sanitizer.as_ref().map_or_else(Told::default, |sanitizer| sanitizer.told(run));
         let clean = run.clean && !self.ungated && !self.all_types;
-        let keys = !self.allow_all
+        let scan = !self.blocked_values.is_empty() && (!clean || run.list.touched);
+        let every = scan
+            || !self.allow_all
             || !self.masked_keys.is_empty()
-            || !self.ignored_keys.is_empty()
-            || run.list.present & self.ruled != 0;
-        if keys || scan && (!clean || run.list.touched) {
+            || !self.ignored_keys.is_empty() && !self.summary.is_silent();
+        if every {
             for index in 0..run.list.items.len() {
-                if run.list.items[index].state != State::Deleted {
-                    self.attribute(run, index, clean, &mut done);
-                }
+                self.attribute(run, index, clean, told, &mut done);
+            }
+        } else if run.list.present & self.ruled != 0 {
+            // Nothing is scanned, so no key becomes known or unknown meanwhile.
+            for place in 0..run.list.known().len() {
+                let index = run.list.known()[place] as usize;
+                self.attribute(run, index, clean, told, &mut done);
             }
         }
-        if scan && (!clean || run.list.touched) {
+        if scan {
             self.texts(run, clean, &mut done);
         }
+        let named =
+            self.sanitizer.as_ref().is_some_and(|sanitizer| sanitizer.name(&self.named, kind, run, told));
         let tally = &mut run.tally[self.processor];
-        tally.deleted += done.deleted_count.cast_unsigned();
-        tally.masked += done.masked_count.cast_unsigned();
+        tally.deleted += done.counted(Outcome::Redacted);
+        tally.masked += done.counted(Outcome::Masked) + u64::from(named);
         let owner = matches!(kind, Kind::Resource | Kind::Scope | Kind::Span | Kind::Event | Kind::Link);
-        if self.summary != RedactionSummary::Silent && owner {
-            self.summarise(run, done);
+        if !self.summary.is_silent() && owner {
+            self.summary.write(run, done);
         }
     }
 
-    fn attribute(&self, run: &mut Run<'_>, index: usize, clean: bool, done: &mut Done) {
+    fn attribute(&self, run: &mut Run<'_>, index: usize, clean: bool, told: Told, done: &mut Done) {
         let item = run.list.items[index];
+        if item.state == State::Deleted {
+            return;
+        }
         let rule = self.rules.get(item.id.index()).copied().unwrap_or_default();
         let name = run.list.bytes(run.buf, item.key);
         if rule.blocked {
-            self.note(run, index, &mut done.deleted, &mut done.deleted_count);
+            self.note(run, index, Outcome::Redacted, done);
             run.list.delete(index);
             run.matched(self.named.blocked_keys, Did::Removed, Place::Attribute(index));
             return;
@@ -212,48 +243,70 @@ impl Redactor {
         if rule.ignored
             || self.ignored_keys.iter().any(|pattern| run.patterns.is_match(*pattern, run.caches, name))
         {
+            self.note(run, index, Outcome::Ignored, done);
             return;
         }
         if !self.allow_all && !rule.allowed && !item.stamped {
-            self.note(run, index, &mut done.deleted, &mut done.deleted_count);
+            self.note(run, index, Outcome::Redacted, done);
             run.list.delete(index);
             run.matched(self.named.allowed_keys, Did::Removed, Place::Attribute(index));
             return;
         }
-        let mut masked = false;
+        let dirty = !(clean && item.state == State::Kept);
         let by_key = |pattern: &PatternId| run.patterns.is_match(*pattern, run.caches, name);
+        let mut masked = false;
         if let Some(which) = self.masked_keys.iter().position(by_key) {
-            masked = run.list.set(run.buf, index, ValueKind::String, MASK.as_bytes());
+            masked = self.mask_value(run, index);
             if masked {
-                done.matched.push(self.named.masked_keys[which]);
+                done.matched.push((self.named.masked_keys[which], self.stand_in.did()));
+            }
+        } else {
+            let scanned = if dirty { self.scan_value(run, index, &mut done.matched) } else { Scanned::Clean };
+            masked |= scanned == Scanned::Masked;
+            if scanned == Scanned::Allowed {
+                self.note(run, index, Outcome::Allowed, done);
+            }
+            if let Some(sanitizer) = self.sanitizer.as_ref().filter(|_| !rule.treatment.is_none()) {
+                masked |=
+                    sanitizer.attribute(&self.named, run, index, rule.treatment, told, &mut done.matched);
             }
         }
-        if !(clean && item.state == State::Kept) {
-            masked |= self.scan_value(run, index, &mut done.matched);
-            masked |= self.scan_key(run, index, &mut done.matched);
-        }
+        masked |= dirty && self.scan_key(run, index, &mut done.matched);
         if masked {
-            for rule in done.matched.drain(..) {
-                run.matched(rule, Did::Masked, Place::Attribute(index));
-            }
-            self.note(run, index, &mut done.masked, &mut done.masked_count);
+            self.note(run, index, Outcome::Masked, done);
+        }
+        for (rule, did) in done.matched.drain(..) {
+            run.matched(rule, did, Place::Attribute(index));
         }
     }
 
+    /// Masks a value whatever it is. A hash is of a text or bytes as they are, of a number's decimal text, and of the
+    /// encoding of a nested value.
+    fn mask_value(&self, run: &mut Run<'_>, index: usize) -> bool {
+        let item = run.list.items[index];
+        let content = run.list.bytes(run.buf, item.value);
+        run.out.clear();
+        match value::number_text(item.kind, content) {
+            Some(text) => self.stand_in.put(text.as_bytes(), run.out),
+            None => self.stand_in.put(content, run.out),
+        }
+        run.list.set(run.buf, index, ValueKind::String, run.out)
+    }
+
     /// Counts, and for the debug summary remembers the key with what it may not show masked.
-    fn note(&self, run: &mut Run<'_>, index: usize, keys: &mut Vec<Vec<u8>>, count: &mut i64) {
-        *count += 1;
-        if self.summary == RedactionSummary::Debug {
+    fn note(&self, run: &mut Run<'_>, index: usize, outcome: Outcome, done: &mut Done) {
+        done.count(outcome);
+        if self.summary.names_keys() {
             let name = run.list.bytes(run.buf, run.list.items[index].key);
             let mut text = Vec::new();
             if !self.masked_text(run.gate, run.patterns, run.caches, name, &mut text, &mut Vec::new()) {
                 text = name.to_vec();
             }
-            keys.push(text);
+            done.remember(outcome, text);
         }
     }
 
-    fn scan_key(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<RuleId>) -> bool {
+    fn scan_key(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<Match>) -> bool {
         let name = run.list.bytes(run.buf, run.list.items[index].key);
         let found = self.masked_text(run.gate, run.patterns, run.caches, name, run.out, matched);
         if found {
@@ -262,45 +315,55 @@ impl Redactor {
         found
     }
 
-    fn scan_value(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<RuleId>) -> bool {
+    fn scan_value(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<Match>) -> Scanned {
         let before = matched.len();
-        let masked = self.scan_content(run, index, matched);
-        if !masked {
+        let scanned = self.scan_content(run, index, matched);
+        if scanned != Scanned::Masked {
             // An allowed value, or one that is masked already.
             matched.truncate(before);
         }
-        masked
+        scanned
     }
 
-    fn scan_content(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<RuleId>) -> bool {
+    fn scan_content(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<Match>) -> Scanned {
         let item = run.list.items[index];
         let content = run.list.bytes(run.buf, item.value);
-        match item.kind {
-            ValueKind::Empty => false,
-            ValueKind::String | ValueKind::Bytes => {
-                self.masked_text(run.gate, run.patterns, run.caches, content, run.out, matched)
-                    && !self.value_allowed(run.patterns, run.caches, content)
-                    && run.list.set(run.buf, index, item.kind, run.out)
-            }
+        let (kind, text) = match item.kind {
+            ValueKind::Empty => return Scanned::Clean,
+            ValueKind::String | ValueKind::Bytes => (item.kind, None),
             ValueKind::Int | ValueKind::Double | ValueKind::Bool => {
                 let Some(text) = value::number_text(item.kind, content).filter(|_| self.all_types) else {
-                    return false;
+                    return Scanned::Clean;
                 };
-                self.masked_text(run.gate, run.patterns, run.caches, text.as_bytes(), run.out, matched)
-                    && !self.value_allowed(run.patterns, run.caches, text.as_bytes())
-                    && run.list.set(run.buf, index, ValueKind::String, run.out)
+                (ValueKind::String, Some(text))
             }
-            ValueKind::Array | ValueKind::KvList => {
-                // The raw message holds every text inside it, so a gate that finds nothing there is enough.
-                if !self.ungated && !self.all_types && !self.may_match(run, content) {
-                    return false;
-                }
-                let (gate, patterns, caches) = (run.gate, run.patterns, &mut *run.caches);
-                let new = value::rewrite(item.kind, content, &mut |leaf, content| {
-                    self.leaf(gate, patterns, caches, leaf, content, matched)
-                });
-                new.is_some_and(|new| run.list.set(run.buf, index, item.kind, &new))
-            }
+            ValueKind::Array | ValueKind::KvList => return self.scan_nested(run, index, matched),
+        };
+        let content = text.as_deref().map_or(content, str::as_bytes);
+        if !self.masked_text(run.gate, run.patterns, run.caches, content, run.out, matched) {
+            return Scanned::Clean;
+        }
+        if self.value_allowed(run.patterns, run.caches, content) {
+            return Scanned::Allowed;
+        }
+        if run.list.set(run.buf, index, kind, run.out) { Scanned::Masked } else { Scanned::Clean }
+    }
+
+    fn scan_nested(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<Match>) -> Scanned {
+        let item = run.list.items[index];
+        let content = run.list.bytes(run.buf, item.value);
+        // The raw message holds every text inside it, so a gate that finds nothing there is enough.
+        if !self.ungated && !self.all_types && !self.may_match(run, content) {
+            return Scanned::Clean;
+        }
+        let (gate, patterns, caches) = (run.gate, run.patterns, &mut *run.caches);
+        let new = value::rewrite(item.kind, content, &mut |leaf, content| {
+            self.leaf(gate, patterns, caches, leaf, content, matched)
+        });
+        if new.is_some_and(|new| run.list.set(run.buf, index, item.kind, &new)) {
+            Scanned::Masked
+        } else {
+            Scanned::Clean
         }
     }
 
@@ -316,7 +379,7 @@ impl Redactor {
         caches: &mut Caches,
         leaf: Leaf,
         content: &[u8],
-        matched: &mut Vec<RuleId>,
+        matched: &mut Vec<Match>,
     ) -> value::Replaced {
         let before = matched.len();
         let mut out = Vec::new();
@@ -352,8 +415,8 @@ impl Redactor {
                 && run.list.set_text(run.buf, index, run.out)
             {
                 run.tally[self.processor].masked += 1;
-                for rule in &done.matched {
-                    run.matched(*rule, Did::Masked, Place::Text(index));
+                for (rule, did) in &done.matched {
+                    run.matched(*rule, *did, Place::Text(index));
                 }
             }
             done.matched.clear();
@@ -369,7 +432,7 @@ impl Redactor {
         caches: &mut Caches,
         text: &[u8],
         out: &mut Vec<u8>,
-        matched: &mut Vec<RuleId>,
+        matched: &mut Vec<Match>,
     ) -> bool {
         let hits = gate.hits(text);
         if hits.none() && !self.ungated {
@@ -383,41 +446,14 @@ impl Redactor {
                 continue;
             }
             out.clear();
-            if patterns.replace(gated.pattern, caches, current.as_deref().unwrap_or(text), &self.mask, out) {
+            let before = current.as_deref().unwrap_or(text);
+            if self.stand_in.replace(patterns, caches, gated.pattern, before, out) {
                 current = Some(std::mem::take(out));
-                matched.push(*rule);
+                matched.push((*rule, self.stand_in.did()));
             }
         }
         let Some(masked) = current else { return false };
         *out = masked;
         true
-    }
-
-    fn summarise(&self, run: &mut Run<'_>, mut done: Done) {
-        for (at, count, keys) in
-            [(0, done.deleted_count, &mut done.deleted), (2, done.masked_count, &mut done.masked)]
-        {
-            if count == 0 {
-                continue;
-            }
-            let mut total = count;
-            let mut varint = Vec::new();
-            let before: Vec<usize> = run.list.with_key(self.summary_keys[at]).collect();
-            for index in &before {
-                let item = run.list.items[*index];
-                if item.kind == ValueKind::Int {
-                    let content = run.list.bytes(run.buf, item.value);
-                    total = total.saturating_add(value::varint(content).map_or(0, |(n, _)| n.cast_signed()));
-                }
-            }
-            encode::varint(&mut varint, total.cast_unsigned());
-            run.upsert(self.summary_keys[at], SUMMARY[at], ValueKind::Int, &varint, true);
-            if self.summary == RedactionSummary::Debug {
-                keys.sort_unstable();
-                keys.dedup();
-                let joined = keys.join(&b","[..]);
-                run.upsert(self.summary_keys[at + 1], SUMMARY[at + 1], ValueKind::String, &joined, true);
-            }
-        }
     }
 }

@@ -6,12 +6,11 @@
 
 use std::borrow::Cow;
 
-use sha2::{Digest, Sha256};
-
 use crate::{config::processors::ErrorMode, otlp::walk::ValueKind};
 
 use super::{Condition, Editor, Expr, Key, Replacement, Statement, Target};
 use crate::scrub::{
+    hash::put_sha256,
     keys::KeyId,
     list::{List, State},
     pattern::{Caches, PatternId, Patterns},
@@ -308,16 +307,6 @@ fn unfit(statement: &Statement, run: &mut Run<'_>, place: Place) {
     if statement.mode == ErrorMode::Propagate {
         run.refused = true;
     }
-}
-
-/// Appends the lower-case hex of SHA-256.
-pub(in crate::scrub) fn put_sha256(content: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = [[0; 2]; 32];
-    for (pair, byte) in hex.iter_mut().zip(Sha256::digest(content)) {
-        *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
-    }
-    out.extend_from_slice(hex.as_flattened());
 }
 
 /// What a condition asks of a value.

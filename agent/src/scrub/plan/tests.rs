@@ -14,6 +14,8 @@ use crate::{
 };
 use std::sync::Arc;
 
+mod sanitizers;
+
 /// Step 1 of the reference's document on tracing backends.
 const DOCUMENT: &str = r#"
   redaction/pii:
@@ -410,6 +412,9 @@ fn an_allow_list_keeps_what_it_names_and_a_blocked_key_beats_an_allowed_value() 
             "a=secret but fine",
             "c=[REDACTED]",
             "i=secret",
+            "redaction.allowed.count=\u{1}",
+            "redaction.allowed.keys=a",
+            "redaction.ignored.count=\u{1}",
             "redaction.masked.count=\u{2}",
             "redaction.masked.keys=a,c",
             "redaction.redacted.count=\u{2}",
