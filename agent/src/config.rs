@@ -11,6 +11,7 @@ use std::{
 };
 
 pub mod auth;
+pub mod detectors;
 pub mod exporters;
 pub mod extensions;
 pub mod processors;

@@ -12,6 +12,7 @@
 mod actions;
 mod builder;
 mod database;
+mod detect;
 mod differences;
 mod forgery;
 mod hash;

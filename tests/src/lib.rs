@@ -25,6 +25,7 @@ pub mod node;
 pub mod oracle;
 pub mod patience;
 pub mod payload;
+pub mod pii;
 pub mod process;
 pub mod proto;
 pub mod requirements;

@@ -28,6 +28,18 @@ enum Other {
         #[arg(long, default_value_t = 20)]
         seconds: u32,
     },
+    /// Precision and recall of the built-in detectors, and false positives in benign spans
+    Pii {
+        /// Planted for each detector
+        #[arg(long, default_value_t = 2000)]
+        positives: u32,
+        /// Benign spans
+        #[arg(long, default_value_t = 1_000_000)]
+        benign: u32,
+        /// Of the corpora
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
 }
 
 impl Bench {
@@ -35,6 +47,7 @@ impl Bench {
         match self.other {
             Some(Other::Kernel { seconds }) => kernel(seconds),
             Some(Other::Admission) => admission(),
+            Some(Other::Pii { positives, benign, seed }) => pii([positives, benign, seed]),
             None => spans(self.seconds),
         }
     }
@@ -69,4 +82,13 @@ fn kernel(seconds: u32) -> Result<()> {
     let mut bench = Command::new(target().join("release/kernel-bench"));
     bench.arg(seconds.to_string());
     step("the benchmark of the kernel programs; leave the machine alone meanwhile", &mut bench)
+}
+
+fn pii(arguments: [u32; 3]) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "spanwarden-tests", "--bin", "pii"]);
+    step("the release build", &mut build)?;
+    let mut bench = Command::new(target().join("release/pii"));
+    bench.args(arguments.map(|argument| argument.to_string()));
+    step("precision and recall", &mut bench)
 }

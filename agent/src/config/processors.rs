@@ -13,6 +13,8 @@ pub enum Processor {
     Batch(BatchProcessor),
     /// `redaction`
     Redaction(Redaction),
+    /// `scrub`: the built-in detectors
+    Scrub(Scrub),
     /// `transform`
     Transform(Transform),
     /// `attributes`: span attributes
@@ -162,6 +164,59 @@ pub enum RedactionSummary {
     Info,
     /// Counts and sorted key names.
     Debug,
+}
+
+/// `scrub`, ours: built-in detectors that look everywhere, and keys whose values are masked whole.
+#[derive(Clone, Debug)]
+pub struct Scrub {
+    /// Of the detectors; at most [`super::detectors::VERSION`].
+    pub version: u32,
+    /// Names of those that are on, in the order of [`super::detectors::all`].
+    pub detectors: Vec<&'static str>,
+    /// What the detector `ip` looks for, where it is on.
+    pub ip: IpRanges,
+    /// What stands where something was found; `{name}` in it is the detector's name.
+    pub mask: String,
+    /// `decode: [base64]`: looks into base64 too.
+    pub decode_base64: bool,
+    /// `blocked_keys`
+    pub blocked_keys: ScrubKeys,
+    /// Numbers too are looked at, by their decimal text.
+    pub redact_all_types: bool,
+}
+
+impl Scrub {
+    /// The default of `mask`.
+    pub const MASK: &str = "[REDACTED]";
+}
+
+/// `scrub.detectors.ip.ranges`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpRanges {
+    /// Every address but the unspecified, loopback and link-local ones.
+    #[default]
+    All,
+    /// Addresses of the internet.
+    Public,
+    /// Addresses of private networks (RFC 1918, RFC 4193, shared address space).
+    Private,
+}
+
+/// `scrub.blocked_keys`: keys whose value is masked whole.
+#[derive(Clone, Debug)]
+pub struct ScrubKeys {
+    /// Whether keys that name a secret (`password`, `authorization`, `x-api-key`, …) are blocked.
+    pub enabled: bool,
+    /// More keys: whole, or only their last part.
+    pub add: Vec<String>,
+    /// Keys that are not blocked, in the same form.
+    pub except: Vec<String>,
+}
+
+impl Default for ScrubKeys {
+    fn default() -> Self {
+        Self { enabled: true, add: Vec::new(), except: Vec::new() }
+    }
 }
 
 /// `transform`

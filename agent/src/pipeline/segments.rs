@@ -60,6 +60,7 @@ pub fn plan_of(config: &Config, pipeline: &Pipeline) -> Result<Plan, ConfigError
 pub(super) fn changes_spans(component: &Component<Processor>) -> bool {
     match component.config {
         Processor::Redaction(_)
+        | Processor::Scrub(_)
         | Processor::Transform(_)
         | Processor::Attributes(_)
         | Processor::Resource(_)

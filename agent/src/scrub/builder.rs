@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use crate::{
     auth::claims::Claims,
     config::{
@@ -13,6 +15,7 @@ use crate::{
 
 use super::{
     actions,
+    detect::Detect,
     k8s::Extract,
     keys::{KeyId, Keys},
     metrics::Handles,
@@ -64,6 +67,8 @@ pub(super) enum Step {
     Extract(Extract),
     /// Redacts; the number counts the plan's redactors.
     Redact(usize),
+    /// Masks what the built-in detectors find.
+    Detect(Arc<Detect>),
     /// Runs a statement.
     Statement(Box<ottl::Statement>),
     /// Runs an action.
@@ -79,6 +84,7 @@ impl Step {
             Self::Stamp(step) => step.run(run),
             Self::Extract(step) => step.run(run),
             Self::Redact(which) => redactors[*which].run(kind, run),
+            Self::Detect(step) => step.run(run),
             Self::Statement(statement) => ottl::exec::run(statement, run),
             Self::Action(step) => step.run(run),
             Self::Capture(slot, id) => {
@@ -126,7 +132,7 @@ impl Builder {
     /// Adds a processor's steps.
     pub(super) fn processor(&mut self, component: &Component<Processor>) -> Result<(), ConfigError> {
         let processor = self.handles.len();
-        let redacts = matches!(component.config, Processor::Redaction(_));
+        let redacts = matches!(component.config, Processor::Redaction(_) | Processor::Scrub(_));
         let name = component.id.to_string();
         self.handles.push(Handles::new(&name, redacts));
         self.processors.push(name);
@@ -136,6 +142,12 @@ impl Builder {
                 self.redactors.push(redactor);
                 for steps in &mut self.steps {
                     steps.push(Step::Redact(self.redactors.len() - 1));
+                }
+            }
+            Processor::Scrub(config) => {
+                let step = Arc::new(Detect::new(config, &component.at, self, processor));
+                for steps in &mut self.steps {
+                    steps.push(Step::Detect(Arc::clone(&step)));
                 }
             }
             Processor::Transform(config) => self.transform(config, processor)?,

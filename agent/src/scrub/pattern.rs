@@ -29,6 +29,15 @@ pub(crate) fn syntax(pattern: &Located<String>) -> Result<Hir, ConfigError> {
     })
 }
 
+/// The windows of a pattern of our own.
+///
+/// # Panics
+/// Where it is not a pattern.
+pub(super) fn windows(pattern: &str) -> Vec<window::Window> {
+    let parsed = go::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+    window::required(&parsed.hir)
+}
+
 /// One compiled pattern.
 #[derive(Debug)]
 pub(super) struct Pattern {

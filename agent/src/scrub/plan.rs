@@ -300,7 +300,7 @@ impl Rewrite for Rewriter<'_> {
 
 /// Whether a step may add something to a message that has nothing.
 fn adds(steps: &[Step]) -> bool {
-    steps.iter().any(|step| !matches!(step, Step::Redact(_)))
+    steps.iter().any(|step| !matches!(step, Step::Redact(_) | Step::Detect(_)))
 }
 
 /// The bytes of the request that hold all attributes and texts of a message. Other fields may lie between them,

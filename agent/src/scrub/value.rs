@@ -25,7 +25,7 @@ pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Bytes of an `AnyValue` message.
-fn any_len(kind: ValueKind, content: &[u8]) -> usize {
+pub(super) fn any_len(kind: ValueKind, content: &[u8]) -> usize {
     match kind {
         ValueKind::Empty => 0,
         ValueKind::Bool | ValueKind::Int | ValueKind::Double => 1 + content.len(),
@@ -34,7 +34,7 @@ fn any_len(kind: ValueKind, content: &[u8]) -> usize {
 }
 
 /// Appends an `AnyValue` message. The content is what [`ValueKind`] says.
-fn put_any(out: &mut Vec<u8>, kind: ValueKind, content: &[u8]) {
+pub(super) fn put_any(out: &mut Vec<u8>, kind: ValueKind, content: &[u8]) {
     match kind {
         ValueKind::Empty => {}
         ValueKind::String => encode::field(out, 1, content),
@@ -64,7 +64,7 @@ pub(super) fn put_attribute(out: &mut Vec<u8>, number: u32, key: &[u8], kind: Va
 }
 
 /// One field of a message; `None` at the end or where the bytes are not a message (the walker has checked them).
-fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
+pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
     let (tag, after) = varint(rest)?;
     let (content, after) = match tag & 7 {
         0 => {
@@ -84,7 +84,7 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
 }
 
 /// What an `AnyValue` message holds: the last member of the oneof that is set, as protobuf has it.
-fn any(message: &[u8]) -> (ValueKind, &[u8]) {
+pub(super) fn any(message: &[u8]) -> (ValueKind, &[u8]) {
     let mut rest = message;
     let mut value = (ValueKind::Empty, &[][..]);
     while let Some((tag, content)) = next_field(&mut rest) {
@@ -178,7 +178,8 @@ fn value(
     }
 }
 
-fn key_value(message: &[u8]) -> (&[u8], &[u8]) {
+/// Key and value of a `KeyValue` message: of each the last that is there.
+pub(super) fn key_value(message: &[u8]) -> (&[u8], &[u8]) {
     let (mut key, mut value) = (&[][..], &[][..]);
     let mut rest = message;
     while let Some((tag, content)) = next_field(&mut rest) {

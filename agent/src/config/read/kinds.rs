@@ -27,6 +27,7 @@ fn built(section: Section) -> &'static [(&'static str, &'static str)] {
             ("memory_limiter", "memory_limiter"),
             ("batch", "batch"),
             ("redaction", "redaction"),
+            ("scrub", "scrub"),
             ("transform", "transform"),
             ("attributes", "attributes"),
             ("resource", "resource"),
@@ -161,8 +162,7 @@ const RECEIVERS: [&str; 62] = [
     "zipkin",
 ];
 
-const PROCESSORS: [&str; 32] = [
-    "scrub",
+const PROCESSORS: [&str; 31] = [
     "cumulativetodelta",
     "coralogix",
     "deltatocumulative",

@@ -1,5 +1,6 @@
-//! The processors that change attributes: `redaction`, `transform`, `attributes`, `resource`.
+//! The processors that change attributes: `scrub`, `redaction`, `transform`, `attributes`, `resource`.
 
 pub(super) mod actions;
 pub(super) mod redaction;
+pub(super) mod scrub;
 pub(super) mod transform;

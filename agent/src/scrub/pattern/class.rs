@@ -43,7 +43,13 @@ pub(super) fn unicode(name: &str) -> Option<ClassUnicode> {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return None;
     }
-    match regex_syntax::parse(&format!("\\p{{{name}}}")).ok()?.into_kind() {
+    if matches!(name, "Cs" | "Surrogate") {
+        // No text holds one.
+        return Some(ClassUnicode::empty());
+    }
+    // Properties beyond these, such as `Lower`, are Rust's alone.
+    let known = |of| regex_syntax::parse(&format!("\\p{{{of}={name}}}")).ok();
+    match known("gc").or_else(|| known("sc"))?.into_kind() {
         HirKind::Class(Class::Unicode(set)) => Some(set),
         HirKind::Literal(literal) => {
             let c = std::str::from_utf8(&literal.0).ok()?.chars().next()?;

@@ -5,11 +5,11 @@
 //! stretch alone would wait for the previous step's result. It may let through what does not match, never the
 //! opposite.
 
-use super::{PatternId, Patterns};
+use super::{PatternId, Patterns, window::Window};
 use crate::scrub::sieve::Sieve;
 
 /// Words of state: 64 bits of windows each.
-const WORDS: usize = 8;
+const WORDS: usize = 20;
 /// Below this many bytes one stretch is as fast as four, and the sieve costs more than it saves; and a quarter
 /// must be longer than any window.
 const SHORT: usize = 64;
@@ -23,6 +23,11 @@ impl Hits {
     #[inline]
     pub(crate) fn none(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Adds those of `other`.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine |= theirs);
     }
 
     /// Whether a window of `other` is among them.
@@ -51,6 +56,8 @@ struct Group {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     groups: Vec<Group>,
+    /// Each window with its group and its last position's bit there: two that look for the same share it.
+    known: Vec<(Window, usize, u64)>,
     sieve: Sieve,
 }
 
@@ -66,9 +73,17 @@ pub(crate) struct Gated {
 impl Gate {
     /// Puts a pattern behind the gate.
     pub(crate) fn add(&mut self, patterns: &Patterns, pattern: PatternId) -> Gated {
-        let windows = &patterns.get(pattern).windows;
+        Gated { pattern, windows: self.add_windows(&patterns.get(pattern).windows) }
+    }
+
+    /// Puts what is behind these windows behind the gate; `None` where there is none, or no room for them.
+    pub(crate) fn add_windows(&mut self, windows: &[Window]) -> Option<Hits> {
         let mut hits = Hits::default();
         for window in windows {
+            if let Some((_, index, last)) = self.known.iter().find(|(known, ..)| known == window) {
+                hits.0[*index] |= last;
+                continue;
+            }
             let length = window.len() as u32;
             let room = self.groups.iter().position(|group| group.used + length <= 64);
             let index = match room {
@@ -83,7 +98,7 @@ impl Gate {
                     });
                     self.groups.len() - 1
                 }
-                None => return Gated { pattern, windows: None },
+                None => return None,
             };
             let group = &mut self.groups[index];
             for (i, set) in window.iter().enumerate() {
@@ -97,10 +112,12 @@ impl Gate {
             group.used += length;
             group.last |= 1 << (group.used - 1);
             group.longest = group.longest.max(window.len());
-            hits.0[index] |= 1 << (group.used - 1);
+            let last = 1 << (group.used - 1);
+            hits.0[index] |= last;
+            self.known.push((window.clone(), index, last));
             self.sieve.add(window);
         }
-        Gated { pattern, windows: (!windows.is_empty()).then_some(hits) }
+        (!windows.is_empty()).then_some(hits)
     }
 
     /// The windows that the text holds.

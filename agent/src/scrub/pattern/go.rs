@@ -5,7 +5,7 @@
 //! Go), and about `\Q…\E`, octal escapes and `a{,5}` (errors there). So the dialect has a parser of its own;
 //! what comes after it, from the HIR on, is the `regex` crate's.
 
-use regex_syntax::hir::{Capture, Class, ClassUnicode, ClassUnicodeRange, Dot, Hir, Look, Repetition};
+use regex_syntax::hir::{Capture, Class, ClassUnicode, ClassUnicodeRange, Dot, Hir, HirKind, Look, Repetition};
 
 use super::class;
 
@@ -30,6 +30,20 @@ pub(crate) struct Parsed {
     pub(crate) hir: Hir,
     /// Names of the groups by index; 0 is the whole match.
     pub(crate) groups: Vec<Option<String>>,
+}
+
+/// Whether counts inside each other multiply to no more than `most`. Go refuses more.
+fn within(hir: &Hir, most: u32) -> bool {
+    let all = |parts: &[Hir], most| parts.iter().all(|part| within(part, most));
+    match hir.kind() {
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min);
+            times <= most && within(&repetition.sub, most / times.max(1))
+        }
+        HirKind::Capture(capture) => within(&capture.sub, most),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => all(parts, most),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => true,
+    }
 }
 
 /// Reads a pattern.
@@ -285,6 +299,11 @@ impl Parser {
                 greedy: lazy == self.flags.swap_greed,
                 sub: Box::new(atom),
             });
+            if !within(&atom, MAX_REPEAT) {
+                self.at = start;
+                let message = format!("counts inside each other that come to more than {MAX_REPEAT}");
+                return Err(self.error(message));
+            }
         }
     }
 
@@ -370,7 +389,10 @@ impl Parser {
                 self.at += 1;
             }
             let name = self.chars[from..self.at].iter().collect();
-            self.at += 1;
+            if !self.eat("}") {
+                self.at = start;
+                return Err(self.error("the `{` after `\\p` is not closed"));
+            }
             name
         } else {
             self.at += 1;
