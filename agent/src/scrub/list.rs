@@ -91,6 +91,8 @@ pub(super) struct List {
     pub(super) present: u64,
     /// Whether anything differs from the wire.
     pub(super) touched: bool,
+    /// Whether an attribute came with an array or a map.
+    pub(super) nested: bool,
 }
 
 impl List {
@@ -101,13 +103,14 @@ impl List {
         self.made.clear();
         self.known.clear();
         self.touched = false;
-        let (mut present, known) = (0, &mut self.known);
+        let (mut present, mut nested, known) = (0, false, &mut self.known);
         self.items.extend(part.attributes.iter().zip(0..).map(|(attribute, index)| {
             let id = keys.find(part.bytes(attribute.key));
             if id != KeyId::UNKNOWN {
                 present |= id.bit();
                 known.push(index);
             }
+            nested |= matches!(attribute.kind, ValueKind::Array | ValueKind::KvList);
             Item {
                 field: Some(attribute.field),
                 key: attribute.key.into(),
@@ -118,7 +121,7 @@ impl List {
                 stamped: false,
             }
         }));
-        self.present = present;
+        (self.present, self.nested) = (present, nested);
         self.texts.extend(part.texts.iter().map(|text| TextItem {
             number: text.number,
             field: Some(text.field),

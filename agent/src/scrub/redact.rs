@@ -26,10 +26,12 @@ use super::{
     value::{self, Leaf},
 };
 
+mod members;
 mod rules;
 mod sanitize;
 mod summary;
 
+use members::Member;
 use rules::Rules;
 use sanitize::{Sanitizer, Told, Treatment};
 use summary::{Done, Outcome, Summary};
@@ -64,11 +66,13 @@ impl StandIn {
         }
     }
 
-    /// Appends what stands for a whole value.
-    fn put(&self, content: &[u8], out: &mut Vec<u8>) {
-        match self {
-            Self::Mask(_) => out.extend_from_slice(MASK.as_bytes()),
-            Self::Hash(hasher) => hasher.put(content, out),
+    /// Appends what stands for a whole value. A hash is of a text or bytes as they are, of a number's decimal text, and
+    /// of the encoding of a nested value.
+    fn put_value(&self, kind: ValueKind, content: &[u8], out: &mut Vec<u8>) {
+        match (self, value::number_text(kind, content)) {
+            (Self::Mask(_), _) => out.extend_from_slice(MASK.as_bytes()),
+            (Self::Hash(hasher), Some(text)) => hasher.put(text.as_bytes(), out),
+            (Self::Hash(hasher), None) => hasher.put(content, out),
         }
     }
 
@@ -100,6 +104,8 @@ pub(super) struct Redactor {
     /// Bits of the keys with a rule.
     ruled: u64,
     allow_all: bool,
+    /// There are `blocked_keys`.
+    blocks_keys: bool,
     ignored_keys: Vec<PatternId>,
     masked_keys: Vec<PatternId>,
     blocked_values: Vec<Gated>,
@@ -174,6 +180,7 @@ impl Redactor {
             rules: table,
             ruled,
             allow_all: config.allow_all_keys,
+            blocks_keys: !config.blocked_keys.is_empty(),
             ignored_keys,
             masked_keys,
             ungated: blocked_values.iter().any(|gated| gated.windows.is_none()),
@@ -201,6 +208,7 @@ impl Redactor {
         let every = scan
             || !self.allow_all
             || !self.masked_keys.is_empty()
+            || self.blocks_keys && run.list.nested
             || !self.ignored_keys.is_empty() && !self.summary.is_silent();
         if every {
             for index in 0..run.list.items.len() {
@@ -210,7 +218,9 @@ impl Redactor {
             // Nothing is scanned, so no key becomes known or unknown meanwhile.
             for place in 0..run.list.known().len() {
                 let index = run.list.known()[place] as usize;
-                self.attribute(run, index, clean, told, &mut done);
+                if run.list.items[index].id.bit() & self.ruled != 0 {
+                    self.attribute(run, index, clean, told, &mut done);
+                }
             }
         }
         if scan {
@@ -261,6 +271,9 @@ impl Redactor {
                 done.matched.push((self.named.masked_keys[which], self.stand_in.did()));
             }
         } else {
+            if matches!(item.kind, ValueKind::Array | ValueKind::KvList) {
+                masked |= self.members(run, index, &mut done.matched);
+            }
             let scanned = if dirty { self.scan_value(run, index, &mut done.matched) } else { Scanned::Clean };
             masked |= scanned == Scanned::Masked;
             if scanned == Scanned::Allowed {
@@ -280,16 +293,40 @@ impl Redactor {
         }
     }
 
-    /// Masks a value whatever it is. A hash is of a text or bytes as they are, of a number's decimal text, and of the
-    /// encoding of a nested value.
+    /// Deletes and masks members of nested maps by their keys.
+    fn members(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<Match>) -> bool {
+        if !self.blocks_keys && self.masked_keys.is_empty() {
+            return false;
+        }
+        let item = run.list.items[index];
+        let (key, content) = (run.list.bytes(run.buf, item.key), run.list.bytes(run.buf, item.value));
+        let (keys, patterns, caches) = (run.keys, run.patterns, &mut *run.caches);
+        let new = members::rewrite(key, item.kind, content, &mut |path, own, kind, content| {
+            let names = [&path[own..], path];
+            let blocked =
+                |name: &&[u8]| self.rules.get(keys.find(name).index()).is_some_and(|rule| rule.blocked);
+            if names.iter().any(blocked) {
+                matched.push((self.named.blocked_keys, Did::Removed));
+                return Member::Delete;
+            }
+            let by_key =
+                |pattern: &PatternId| names.iter().any(|name| patterns.is_match(*pattern, caches, name));
+            let Some(which) = self.masked_keys.iter().position(by_key) else { return Member::Keep };
+            let mut out = Vec::new();
+            self.stand_in.put_value(kind, content, &mut out);
+            if kind != ValueKind::String || out != content {
+                matched.push((self.named.masked_keys[which], self.stand_in.did()));
+            }
+            Member::Replace(out)
+        });
+        new.is_some_and(|new| run.list.set(run.buf, index, item.kind, &new))
+    }
+
+    /// Masks a value whatever it is.
     fn mask_value(&self, run: &mut Run<'_>, index: usize) -> bool {
         let item = run.list.items[index];
-        let content = run.list.bytes(run.buf, item.value);
         run.out.clear();
-        match value::number_text(item.kind, content) {
-            Some(text) => self.stand_in.put(text.as_bytes(), run.out),
-            None => self.stand_in.put(content, run.out),
-        }
+        self.stand_in.put_value(item.kind, run.list.bytes(run.buf, item.value), run.out);
         run.list.set(run.buf, index, ValueKind::String, run.out)
     }
 

@@ -293,7 +293,9 @@ fn is_secret(key: &[u8]) -> bool {
         }
     }
     let tail = &tail[LONGEST - used..];
-    SECRET.iter().any(|secret| tail.ends_with(secret.as_bytes()))
+    let Some(end) = tail.last() else { return false };
+    let ends = |secret: &&str| secret.as_bytes().last() == Some(end) && tail.ends_with(secret.as_bytes());
+    SECRET.iter().any(|secret| ends(secret))
 }
 
 /// The last byte, unescaped, and what stands before it.

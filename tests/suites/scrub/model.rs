@@ -190,6 +190,7 @@ fn attributes(op: &Op, owner: Owner, list: &mut Vec<KeyValue>) {
                     && (named(ignored, attribute) || *allow_all || named(allowed, attribute))
             });
             for attribute in list.iter_mut().filter(|attribute| !named(ignored, attribute)) {
+                drop_members(blocked, &attribute.key, attribute.value.as_mut());
                 mask_value(values, fine, attribute.value.as_mut());
                 mask_text(values, &mut attribute.key);
             }
@@ -303,6 +304,25 @@ fn mask(values: &[Pattern], text: &[u8]) -> Vec<u8> {
 
 fn mask_text(values: &[Pattern], text: &mut String) {
     *text = String::from_utf8(mask(values, text.as_bytes())).expect("text stays text");
+}
+
+/// Blocked keys inside of maps, by themselves and by their path.
+fn drop_members(blocked: &[&str], path: &str, value: Option<&mut AnyValue>) {
+    match value.and_then(|value| value.value.as_mut()) {
+        Some(Value::ArrayValue(array)) => {
+            array.values.iter_mut().for_each(|value| drop_members(blocked, path, Some(value)));
+        }
+        Some(Value::KvlistValue(list)) => {
+            let inside = |key: &str| format!("{path}.{key}");
+            list.values.retain(|member| {
+                !blocked.contains(&member.key.as_str()) && !blocked.contains(&inside(&member.key).as_str())
+            });
+            for member in &mut list.values {
+                drop_members(blocked, &inside(&member.key), member.value.as_mut());
+            }
+        }
+        _ => {}
+    }
 }
 
 fn mask_value(values: &[Pattern], fine: &[Pattern], value: Option<&mut AnyValue>) {

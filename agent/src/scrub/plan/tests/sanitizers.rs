@@ -199,3 +199,66 @@ fn a_key_file_gives_hashes_their_epoch() {
     assert!(error.contains("line 1: the key has 5 bytes") && error.contains("hmac_key_file"), "{error}");
     std::fs::remove_file(&path).expect("it is there");
 }
+
+/// A map as an attribute; a member's value is a text, or with `None` the map that follows.
+fn map(members: &[(&str, Option<&str>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (index, (key, value)) in members.iter().enumerate() {
+        if let Some(value) = value {
+            encode::key_value(&mut out, 1, key, text(value));
+            continue;
+        }
+        let inner = map(&members[index + 1..]);
+        encode::field_with(&mut out, 1, |out| {
+            encode::field(out, 1, key.as_bytes());
+            encode::field_with(out, 2, |out| encode::field(out, 6, &inner));
+        });
+        break;
+    }
+    out
+}
+
+/// A request whose span has one attribute, a map.
+fn with_map(key: &str, members: &[(&str, Option<&str>)]) -> Bytes {
+    let mut span = Vec::new();
+    encode::field(&mut span, 1, &[1; 16]);
+    encode::field(&mut span, 2, &[2; 8]);
+    encode::field(&mut span, 5, b"n");
+    encode::field_with(&mut span, 9, |out| {
+        encode::field(out, 1, key.as_bytes());
+        encode::field_with(out, 2, |out| encode::field(out, 6, &map(members)));
+    });
+    let mut out = Vec::new();
+    encode::field_with(&mut out, 1, |out| encode::field_with(out, 2, |out| encode::field(out, 2, &span)));
+    Bytes::from(out)
+}
+
+#[test]
+fn keys_inside_of_maps_count_by_themselves_and_by_their_path() {
+    let deep =
+        [("a", Some("x")), ("cookie", Some("y")), ("headers", None), ("auth", Some("z")), ("b", Some("w"))];
+    let blocks = redaction("blocked_keys: [cookie, req.headers.auth, auth.no]");
+    assert_eq!(
+        applied(&blocks, &with_map("req", &deep)),
+        with_map("req", &[("a", Some("x")), ("headers", None), ("b", Some("w"))])
+    );
+    // Elsewhere that path is another one.
+    let elsewhere = [("headers", None), ("auth", Some("z"))];
+    assert_eq!(applied(&blocks, &with_map("other", &elsewhere)), with_map("other", &elsewhere));
+    let masks = redaction("blocked_key_patterns: ['^cookie$', '^req[.].*auth$']");
+    assert_eq!(
+        applied(&masks, &with_map("req", &deep)),
+        with_map(
+            "req",
+            &[
+                ("a", Some("x")),
+                ("cookie", Some("[REDACTED]")),
+                ("headers", None),
+                ("auth", Some("[REDACTED]")),
+                ("b", Some("w"))
+            ]
+        )
+    );
+    let ignores = redaction("blocked_keys: [cookie], ignored_keys: [req]");
+    assert_eq!(applied(&ignores, &with_map("req", &deep)), with_map("req", &deep));
+}
