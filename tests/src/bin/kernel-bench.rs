@@ -8,14 +8,16 @@
 //! ```
 //!
 //! Times of programs are the kernel's own run-time statistics (`BPF_ENABLE_STATS`), of many short rounds; a round's
-//! packets also run an empty program at the same hook, whose time (most of it the statistics' own cost) is
-//! subtracted round by round; and one that only looks up the packet's socket, for comparison. The load alternates between a server with its clients in the watched cgroup and a second
-//! one outside, with the statistics off. Everything is in namespaces and in cgroups of the benchmark's own: the agent in
+//! packets also run an empty program at the same hook before ours and one after it, whose time (most of it the
+//! statistics' own cost) is subtracted round by round; and one that only looks up the packet's socket, for comparison.
+//! The load alternates between a server with its clients in the watched cgroup, a second one outside and a third one
+//! with empty programs, with the statistics off; all are started anew several times, because where a process comes to lie in memory matters as much
+//! as what is measured. Everything is in namespaces and in cgroups of the benchmark's own: the agent in
 //! one namespace, all flows over the loopback device of another, as within a pod.
 
 use std::{
     fs,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -51,9 +53,10 @@ mod peer;
 #[path = "kernel-bench/stats.rs"]
 mod stats;
 
-/// The cgroup that is watched, and the one beside it that is not.
+/// The cgroup that is watched, one beside it that is not, and one with empty programs.
 const WATCHED: &str = "watched";
 const UNWATCHED: &str = "unwatched";
+const EMPTIED: &str = "emptied";
 
 /// A port as servers have it: below those that clients get, by which the programs tell the two apart.
 const SERVICE: u16 = 8_080;
@@ -79,6 +82,7 @@ fn prepare(seconds: &str) -> Result<()> {
     let root = CgroupRoot::new()?;
     let cgroup = root.make(pod(WATCHED))?;
     root.make(pod(UNWATCHED))?;
+    root.make(pod(EMPTIED))?;
     let place = Place { netns: Some(Namespace::new()?), cgroup: Some(cgroup) };
     let mut command = place.command(std::env::current_exe()?)?;
     command.args(["measure", seconds]).arg(root.path());
@@ -98,6 +102,7 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
     machine()?;
     let watched = root.join(WATCHED);
     let options = Options::new(watched.clone(), std::sync::Arc::new(NoPods));
+    let before = empty(&watched)?;
     // As the agent does: it tells the programs on which ports it receives.
     let kernel =
         KernelOrigins::attach(Options { ports: OTLP_PORTS.map(|port| port as u16).to_vec(), ..options })?;
@@ -105,12 +110,7 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
     elsewhere()?;
     let outside = Place { netns: None, cgroup: Some(root.join(pod(UNWATCHED))) };
     {
-        let empties = Hook::ALL.map(|hook| Empty::load(hook, stats::EMPTY));
-        let mut links = Vec::new();
-        for empty in &empties {
-            let empty = empty.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-            links.push(empty.link(&watched)?);
-        }
+        let mut links = empty(&watched)?;
         let sockets = storage(&watched)?;
         let look_ups =
             [Hook::Egress, Hook::Ingress].map(|hook| Empty::look_up(hook, stats::LOOK_UP, sockets.as_fd()));
@@ -121,12 +121,22 @@ fn measure(seconds: Duration, root: &Path) -> Result<()> {
         let statistics = enable_stats(Stats::RunTime).context("BPF_ENABLE_STATS")?;
         flows::packets(seconds, &watched, start("peer", &outside)?)?;
         flows::connections(seconds, &watched)?;
-        drop((links, statistics));
+        drop((before, links, statistics));
     }
     let inside = Place { netns: None, cgroup: Some(root.join(pod(WATCHED))) };
-    load::compare(seconds, start("pair", &inside)?, start("pair", &outside)?)?;
-    drop(kernel);
+    let beside = root.join(EMPTIED);
+    let links = empty(&beside)?;
+    let beside = Place { netns: None, cgroup: Some(root.join(pod(EMPTIED))) };
+    load::compare(seconds, || {
+        Ok([start("pair", &outside)?, start("pair", &beside)?, start("pair", &inside)?])
+    })?;
+    drop((kernel, links));
     Ok(())
+}
+
+/// Attaches an empty program to each hook.
+fn empty(cgroup: &Path) -> Result<Vec<OwnedFd>> {
+    Hook::ALL.iter().map(|hook| Empty::load(*hook, stats::EMPTY)?.link(cgroup)).collect()
 }
 
 /// Moves this thread, and what it starts, into a network namespace other than the one that the agent is in, as pods are.

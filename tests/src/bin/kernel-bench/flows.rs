@@ -15,6 +15,7 @@ use spanwarden_tests::{payload, process::Process};
 use crate::{
     PATIENCE, SERVICE, median,
     peer::{self, MESSAGE, RECORD, ping},
+    quartiles,
     stats::{Programs, Runs, Snapshot, between},
 };
 
@@ -65,7 +66,7 @@ fn flows() -> Vec<Flow> {
 pub(crate) fn packets(time: Duration, watched: &Path, mut other: Process) -> Result<()> {
     let programs = Programs::at(watched)?;
     println!(
-        "| per packet, ns | egress | empty | above | one look-up above | ingress | empty | above | one look-up above |"
+        "| per packet, ns | egress | empty | above (quartiles) | one look-up above | ingress | empty | above (quartiles) | one look-up above |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     other.say("serve")?;
@@ -122,14 +123,15 @@ fn packet_row(name: &str, rounds: &[Snapshot]) -> f64 {
     let mut cells = Vec::new();
     let mut worst = f64::NAN;
     for hook in ["egress", "ingress"] {
-        let of = |figure: fn([f64; 3]) -> f64| {
+        let all = |figure: fn([f64; 3]) -> f64| {
             let values = rounds.iter().filter_map(|round| {
                 let runs = round.get(hook)?;
                 runs.iter().all(|runs| runs.count > 0.0).then(|| figure(runs.map(Runs::mean)))
             });
-            median(values.collect())
+            quartiles(values.collect())
         };
-        let above = of(|[empty, ours, _]| ours - empty);
+        let of = |figure| all(figure)[1];
+        let [low, above, high] = all(|[empty, ours, _]| ours - empty);
         if above.is_nan() {
             cells.push("- | - | - | -".to_owned());
             continue;
@@ -137,7 +139,7 @@ fn packet_row(name: &str, rounds: &[Snapshot]) -> f64 {
         worst = above.max(worst);
         let (ours, empty) = (of(|[_, ours, _]| ours), of(|[empty, ..]| empty));
         let look_up = of(|[empty, _, look_up]| look_up - empty);
-        cells.push(format!("{ours:.1} | {empty:.1} | {above:.1} | {look_up:.1}"));
+        cells.push(format!("{ours:.1} | {empty:.1} | {above:.1} ({low:.1} to {high:.1}) | {look_up:.1}"));
     }
     println!("| {name} | {} |", cells.join(" | "));
     worst

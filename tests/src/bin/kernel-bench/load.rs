@@ -18,7 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 use spanwarden_tests::process::Process;
 
-use crate::{PATIENCE, SERVICE, quartiles};
+use crate::{PATIENCE, SERVICE, median, quartiles};
 
 const REQUEST: &[u8] = b"GET /orders/1 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n";
 const ANSWER: &[u8] =
@@ -26,11 +26,13 @@ const ANSWER: &[u8] =
 
 /// Clients at a time.
 const CLIENTS: usize = 2;
+/// How often the processes are started anew.
+const GENERATIONS: u32 = 6;
 /// Length of a turn: short, so that both sides of a comparison meet the same weather.
 const TURN: Duration = Duration::from_millis(100);
 
 pub(crate) fn run() -> Result<()> {
-    // Two of these run beside each other, and beside a server of connections.
+    // Three of these run beside each other, and beside a server of connections.
     let bound = (SERVICE..SERVICE + 9).find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
     let listener = bound.context("no free port for a server")?;
     let address = listener.local_addr()?;
@@ -144,32 +146,40 @@ struct Turn {
     p99: f64,
 }
 
-/// Prints the table of loads: the first process is watched, the second is not.
-pub(crate) fn compare(time: Duration, mut with: Process, mut without: Process) -> Result<()> {
-    for pair in [&mut with, &mut without] {
-        pair.wait_for_line("ready", PATIENCE)?;
+impl Turn {
+    /// Two of them on average.
+    fn and(&self, other: &Self) -> Self {
+        let mean = |figure: fn(&Self) -> f64| f64::midpoint(figure(self), figure(other));
+        Self { rate: mean(|t| t.rate), cpu: mean(|t| t.cpu), p50: mean(|t| t.p50), p99: mean(|t| t.p99) }
     }
+}
+
+/// Prints the table of loads. Of the processes that `start` starts the first has no programs, the second has empty
+/// ones, which is what the kernel itself takes, and the third has ours.
+pub(crate) fn compare(time: Duration, start: impl Fn() -> Result<[Process; 3]>) -> Result<()> {
     println!(
-        "| load over loopback, 2 clients | without | with | ratio (quartiles) | p50 | p99, µs without | with | ratio | CPU a request |"
+        "| load over loopback, 2 clients | without | with | ratio (quartiles) | with empty programs | p50 | p99, µs without | with | ratio | CPU a request |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for (name, kind) in [("HTTP/1.1 keep-alive", "keepalive"), ("a connection a request", "connect")] {
-        for pair in [&mut with, &mut without] {
-            turn(pair, kind)?; // caches warm
-        }
-        let (mut a, mut b) = (Vec::new(), Vec::new());
-        let end = Instant::now() + time * 2;
-        while Instant::now() < end {
-            // With first and without first in turns, so that a drift counts for neither.
-            if a.len() % 2 == 0 {
-                a.push(turn(&mut with, kind)?);
-                b.push(turn(&mut without, kind)?);
-            } else {
-                b.push(turn(&mut without, kind)?);
-                a.push(turn(&mut with, kind)?);
+        let mut turns = Vec::new();
+        for _ in 0..GENERATIONS {
+            let mut sides = start()?;
+            for pair in &mut sides {
+                pair.wait_for_line("ready", PATIENCE)?;
+                turn(pair, kind)?; // caches warm
+            }
+            let end = Instant::now() + time * 2 / GENERATIONS;
+            while Instant::now() < end {
+                // To and fro, so that a drift counts for nobody; and all of them, so that all meet the same weather.
+                let forth: Vec<Turn> =
+                    sides.iter_mut().map(|pair| turn(pair, kind)).collect::<Result<_>>()?;
+                let back: Vec<Turn> =
+                    sides.iter_mut().rev().map(|pair| turn(pair, kind)).collect::<Result<_>>()?;
+                turns.push([0, 1, 2].map(|side| forth[side].and(&back[2 - side])));
             }
         }
-        row(name, &a, &b);
+        row(name, &turns);
     }
     println!();
     Ok(())
@@ -184,21 +194,25 @@ fn turn(pair: &mut Process, kind: &str) -> Result<Turn> {
     Ok(Turn { rate: requests / wall, cpu: cpu / requests, p50, p99 })
 }
 
-fn row(name: &str, with: &[Turn], without: &[Turn]) {
-    let ratio = |figure: fn(&Turn) -> f64| {
-        quartiles(with.iter().zip(without).map(|(with, without)| figure(with) / figure(without)).collect())
+fn row(name: &str, turns: &[[Turn; 3]]) {
+    let ratio = |side: usize, figure: fn(&Turn) -> f64| {
+        quartiles(turns.iter().map(|turn| figure(&turn[side]) / figure(&turn[0])).collect())
     };
-    let middle = |turns: &[Turn], figure: fn(&Turn) -> f64| quartiles(turns.iter().map(figure).collect())[1];
-    let [low, rate, high] = ratio(|turn| turn.rate);
+    let middle = |side: usize, figure: fn(&Turn) -> f64| {
+        median(turns.iter().map(|turn| figure(&turn[side])).collect())
+    };
+    let quarters = |[low, middle, high]: [f64; 3]| format!("{middle:.3} ({low:.3} to {high:.3})");
     println!(
-        "| {name}, {} turns | {:.0}/s | {:.0}/s | {rate:.3} ({low:.3} to {high:.3}) | {:.3} | {:.0} | {:.0} | {:.3} | {:.3} |",
-        with.len(),
-        middle(without, |turn| turn.rate),
-        middle(with, |turn| turn.rate),
-        ratio(|turn| turn.p50)[1],
-        middle(without, |turn| turn.p99) / 1e3,
-        middle(with, |turn| turn.p99) / 1e3,
-        ratio(|turn| turn.p99)[1],
-        ratio(|turn| turn.cpu)[1],
+        "| {name}, {} times to and fro | {:.0}/s | {:.0}/s | {} | {} | {:.3} | {:.0} | {:.0} | {:.3} | {:.3} |",
+        turns.len(),
+        middle(0, |turn| turn.rate),
+        middle(2, |turn| turn.rate),
+        quarters(ratio(2, |turn| turn.rate)),
+        quarters(ratio(1, |turn| turn.rate)),
+        ratio(2, |turn| turn.p50)[1],
+        middle(0, |turn| turn.p99) / 1e3,
+        middle(2, |turn| turn.p99) / 1e3,
+        ratio(2, |turn| turn.p99)[1],
+        ratio(2, |turn| turn.cpu)[1],
     );
 }
