@@ -7,7 +7,7 @@
 use crate::proto::{CHUNK, Classifier, tls::Side};
 
 /// Goes up with every change of a shape in this file; each event carries it.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Ancestor levels kept of a cgroup: levels 1 to 6, the root being level 0. A container of the kubelet is at
 /// level 3 or 4, one of a nested cluster (kind) at 6.
@@ -15,6 +15,9 @@ pub const ANCESTOR_LEVELS: usize = 6;
 
 /// Entries of the join map. An entry is needed for one round trip on the node, so this is ample.
 pub const JOIN_ENTRIES: usize = 65_536;
+
+/// Cells of the table of clients' sockets ([`Client`]), a power of two; 8.3 MiB.
+pub const CLIENTS: usize = 16_384;
 
 /// Addresses that may be the agent's own.
 pub const OWN_ADDRESSES: usize = 1_024;
@@ -33,8 +36,8 @@ pub const STATE_CONFLICT: u32 = 3;
 /// [`OriginRecord::state`]: of a connection that is older than the programs; see [`FLAG_PRE_EXISTING`].
 pub const STATE_PRE_EXISTING: u32 = 4;
 
-/// Who opened a connection. In the storage of the client's socket from `connect` on, in the join map from
-/// `ACTIVE_ESTABLISHED` to `PASSIVE_ESTABLISHED` or the client's close, and then in the accepted socket's storage.
+/// Who opened a connection. With the client's socket ([`Client`], or its storage) from `connect` on, in the join map
+/// from `ACTIVE_ESTABLISHED` to `PASSIVE_ESTABLISHED` or the client's close, and then in the accepted socket's storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginRecord {
@@ -83,8 +86,8 @@ pub struct JoinKey {
     pub server_next: u32,
 }
 
-/// A socket's storage: who opened it, and what it sends. One value and not two, because the allocation is the
-/// dearest part of what a connection costs.
+/// What is known of a socket: who opened it, and what it sends. In a cell of the table of clients, or in the socket's
+/// own storage.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Socket {
@@ -94,7 +97,40 @@ pub struct Socket {
     pub flow: Flow,
 }
 
-/// [`Flow::state`]: the storage was made by the first payload packet: the connection is older than the programs.
+/// A cell of the table of clients' sockets, which each socket finds by its address. A cell costs no allocation, and no
+/// call of a helper to be found: of what a connection costs with storage of its own, that is the larger part.
+///
+/// Only what holds the socket's lock reads or writes `socket`, so a socket whose peer is to be looked at (TLS, a proxy's
+/// answer) leaves its cell for storage of its own; and so does one whose cell is taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Address of the socket that the cell is or was of; 0 for none.
+    pub owner: u64,
+    /// How many have the cell or are about to take it: whoever counts himself and finds himself alone has it, until he
+    /// counts himself out.
+    pub holders: u64,
+    /// The same for taking over what is abandoned.
+    pub heirs: u64,
+    /// One of the `CLIENT_*`.
+    pub phase: u64,
+    /// What is known of it.
+    pub socket: Socket,
+}
+
+/// [`Client::phase`]: `connect` was called, and nobody may ever hear of the socket again; see [`ABANDONED_NS`].
+pub const CLIENT_OPENING: u64 = 0;
+/// [`Client::phase`]: established; the socket's close will be told.
+pub const CLIENT_OPEN: u64 = 1;
+/// [`Client::phase`]: closed, and counted out. The last packet, a reset, may be sent after that, so `owner` stays until
+/// somebody else takes the cell.
+pub const CLIENT_CLOSED: u64 = 2;
+
+/// After how long in [`CLIENT_OPENING`] a cell may be given to another socket: with the kernel's defaults `connect` gives
+/// up after 127 s.
+pub const ABANDONED_NS: u64 = 600_000_000_000;
+
+/// [`Flow::state`]: the storage was made by the first payload packet, the connection being older than the programs.
 pub const FLOW_NEW: u32 = 0;
 /// [`Flow::state`]: `connect` was called; [`Flow::base`] is not known. Set by a SYN that carries payload (TCP Fast
 /// Open), or by `ACTIVE_ESTABLISHED`.
@@ -106,6 +142,8 @@ pub const FLOW_WATCHED: u32 = 2;
 pub const FLOW_DONE: u32 = 3;
 /// [`Flow::state`]: payload is dropped as long as the programs enforce.
 pub const FLOW_BLOCKED: u32 = 4;
+/// [`Flow::state`]: in a cell ([`Client`]): closed, but for a reset.
+pub const FLOW_CLOSED: u32 = 5;
 
 /// [`Flow::watch`]: nothing of what the peer sends. Egress alone may begin a watch, and must empty the socket's cell
 /// for it.
@@ -142,8 +180,8 @@ pub struct Flow {
     pub local: [u8; 16],
     /// ... port.
     pub local_port: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// In a socket's storage: 1 while the programs may look for it there (`ELSEWHERE`).
+    pub counted: u32,
     /// When user space was last told to end this connection, nanoseconds since boot; 0 for never. See [`Ending`].
     pub told_ns: u64,
     /// One of the `FLOW_*`.
@@ -519,6 +557,10 @@ pub struct Settings {
     pub port_count: u32,
     /// Ports on which the agent receives.
     pub ports: [u32; OWN_PORTS],
+    /// What connects to this port has storage of its own from the beginning, for user space to read; 0 for none.
+    pub stored_port: u32,
+    /// Explicit padding.
+    pub reserved: u32,
 }
 
 /// How old [`Pulse::boot_ns`] may be for the programs to enforce.
@@ -594,5 +636,6 @@ const _: () = {
     assert!(align_of::<Finding>() == 8 && align_of::<OriginRecord>() == 8 && align_of::<Flow>() == 8);
     assert!(size_of::<Socket>() == size_of::<OriginRecord>() + size_of::<Flow>());
     assert!(size_of::<AttemptKey>() == 40 && size_of::<BucketKey>() == 16);
-    assert!(size_of::<Settings>() == 24 + 16 + 4 * OWN_PORTS);
+    assert!(size_of::<Settings>() == 24 + 16 + 4 * OWN_PORTS + 8);
+    assert!(size_of::<Client>() == 32 + size_of::<Socket>() && CLIENTS.is_power_of_two());
 };

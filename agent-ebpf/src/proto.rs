@@ -64,7 +64,9 @@ impl Stream {
         if passed {
             return Verdict::Pending;
         }
-        if !parser.begin(at, length) {
+        let is_told = parser.is_beginning(at, length)
+            && payload.first_chunk().is_some_and(|start| parser.glance(u64::from_be_bytes(*start)));
+        if is_told || !parser.begin(at, length) {
             return self.verdict();
         }
         for _ in 0..ROUNDS {

@@ -1,24 +1,23 @@
-//! `cgroup/connect4` and `connect6`: the opener, in its own context, into its socket's storage; and a refusal,
-//! where the same pod was stopped on its way to the same destination a moment ago.
+//! `cgroup/connect4` and `connect6`: the opener, in its own context, into its socket's cell; and a refusal, where the same pod was stopped on its way to the same destination a moment ago.
 
 use super::{
+    ancestry, clients,
     maps::{self, count, lookup},
-    policy, socket_or_new,
+    policy,
 };
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_sock_addr,
     helpers::generated::{
-        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_comm,
-        bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_get_socket_cookie,
-        bpf_ktime_get_boot_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns,
     },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
 use core::ptr::{self, addr_of, read_volatile};
 use spanwarden_ebpf::abi::{
-    ANCESTOR_LEVELS, DenyKey, FLOW_OPENING, JoinKey, MODE_BLOCK, OriginRecord, STATE_OPENED, counter,
+    DenyKey, FLOW_OPENING, JoinKey, MODE_BLOCK, OriginRecord, STATE_OPENED, WATCH_NOTHING, counter,
 };
 
 /// `SOCK_STREAM`: TCP, and MPTCP, which opens a TCP connection.
@@ -31,7 +30,7 @@ const REFUSE: i32 = 0;
 fn origin_connect4(ctx: SockAddrContext) -> i32 {
     if let Some(record) = open(&ctx) {
         let address = ctx.sock_addr;
-        // SAFETY: `record` is this socket's storage value. The context is read field by field, volatile, in
+        // SAFETY: `record` is this socket's. The context is read field by field, volatile, in
         // 32-bit steps: the widths that the verifier allows, whatever the optimiser would like to merge.
         unsafe {
             let v4 = read_volatile(addr_of!((*address).user_ip4));
@@ -77,15 +76,24 @@ fn open(ctx: &SockAddrContext) -> Option<*mut OriginRecord> {
         return None;
     }
     count(counter::CONNECTS);
-    let Some(socket) = socket_or_new(sk.cast()) else {
+    let port = u32::from(u16::from_be(port as u16));
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let cell = if is_stored(port) {
+        clients::strike(sk);
+        None
+    } else {
+        clients::take(sk, now)
+    };
+    let Some(socket) = cell.or_else(|| clients::store_and_count(sk)) else {
         count(counter::STORE_FAILED);
         return None;
     };
-    // SAFETY: helpers allowed in this hook since 5.8; `socket` is the socket's own storage, which nothing else
-    // writes while the socket is being connected.
+    // SAFETY: helpers allowed in this hook since 5.8; `socket` is of this socket, which is locked.
     unsafe {
         // A socket that connects again starts again.
         (*socket).flow.state = FLOW_OPENING;
+        (*socket).flow.watch = WATCH_NOTHING;
         let record = &raw mut (*socket).origin;
         (*record).join = JoinKey { client_next: 0, server_next: 0 };
         (*record).join_check = JoinKey { client_next: 0, server_next: 0 };
@@ -96,43 +104,26 @@ fn open(ctx: &SockAddrContext) -> Option<*mut OriginRecord> {
         (*record).state = STATE_OPENED;
         bpf_get_current_comm(ptr::addr_of_mut!((*record).comm).cast(), 16);
         (*record).cgroup_id = bpf_get_current_cgroup_id();
-        ancestors(record);
+        ancestry::write(record);
         (*record).netns_cookie = bpf_get_netns_cookie(ctx.as_ptr());
         (*record).socket_cookie = bpf_get_socket_cookie(ctx.as_ptr());
-        (*record).boot_ns = bpf_ktime_get_boot_ns();
-        (*record).destination_port = u32::from(u16::from_be(port as u16));
+        (*record).boot_ns = now;
+        (*record).destination_port = port;
         (*record).reserved = 0;
         Some(record)
     }
 }
 
-/// The ancestors of the process's cgroup: as many calls as there are levels, and no more.
-///
-/// # Safety
-/// `record` must be a value of the origins map, with `cgroup_id` written.
+/// Whether user space is to read what is known of the socket.
 #[inline(always)]
-unsafe fn ancestors(record: *mut OriginRecord) {
-    // SAFETY: by contract; a helper allowed in this hook since 5.7.
-    unsafe {
-        let mut id = 1;
-        let mut level = 0;
-        while level < ANCESTOR_LEVELS {
-            // The innermost is its own ancestor at its level; there is none below it.
-            id = if id == 0 || id == (*record).cgroup_id {
-                0
-            } else {
-                bpf_get_current_ancestor_cgroup_id(level as i32 + 1)
-            };
-            (*record).ancestors[level] = id;
-            level += 1;
-        }
-    }
+fn is_stored(port: u32) -> bool {
+    maps::SETTINGS.get(0).is_some_and(|settings| settings.stored_port != 0 && settings.stored_port == port)
 }
 
 /// `words` are in network byte order, as the kernel gives them.
 ///
 /// # Safety
-/// `record` must be a value of the origins map.
+/// `record` must be a socket's.
 #[inline(always)]
 unsafe fn write_address(record: *mut OriginRecord, words: [u32; 4]) {
     // SAFETY: 16 bytes at an offset that is a multiple of 8.
@@ -148,7 +139,7 @@ unsafe fn write_address(record: *mut OriginRecord, words: [u32; 4]) {
 /// Looked at only while the programs enforce, so that mere observation does not pay for it.
 ///
 /// # Safety
-/// `record` must be a value of the sockets map, complete.
+/// `record` must be a socket's, complete.
 #[inline(always)]
 unsafe fn decide(record: *const OriginRecord) -> i32 {
     // SAFETY: by contract; the key is the map's and lives on the stack during the call.

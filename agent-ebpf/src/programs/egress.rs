@@ -1,20 +1,21 @@
 //! `cgroup_skb/egress`: what really leaves a client's socket.
 //!
-//! A socket that needs no watching (a server's, or one that is decided) is told by its cell, without any call; the
-//! others' storage is looked up, and headers are read after that. Positions are sequence numbers, so that a retransmission is not read twice and a GSO packet is read as
-//! one.
+//! A socket that needs no watching (a server's, or one that is decided) is told by its address; so is what is known of
+//! the others, and headers are read after that. Positions are sequence numbers, so that a retransmission is not read
+//! twice and a GSO packet is read as one.
 
 use super::{
+    clients::{self, spanwarden_settle},
     decided::{Cell, is_open},
     endings::spanwarden_end,
     is_server,
     maps::count,
     packet::{Packet, load, load_up_to},
     report::{self, Action, Evidence},
-    socket_of, socket_or_new, tls,
+    tls,
 };
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock},
+    bindings::{__sk_buff, BPF_TCP_SYN_SENT, bpf_sock},
     helpers::generated::bpf_sk_fullsock,
     macros::cgroup_skb,
     programs::SkBuffContext,
@@ -22,10 +23,11 @@ use aya_ebpf::{
 use core::ptr::{addr_of, addr_of_mut, read_volatile};
 use spanwarden_ebpf::{
     abi::{
-        ANSWER_NONE, ANSWER_OPENED, FLAG_REVISED, FLAG_TUNNEL, FLOW_BLOCKED, FLOW_DONE, FLOW_OPENING, Flow,
-        OTLP_PORTS, PROTOCOL_H2C, PROTOCOL_HTTP1, Socket, WATCH_NOTHING, WATCH_TLS, WATCH_TUNNEL, counter,
+        ANSWER_NONE, ANSWER_OPENED, FLAG_REVISED, FLAG_TUNNEL, FLOW_BLOCKED, FLOW_CLOSED, FLOW_DONE,
+        FLOW_OPENING, Flow, OTLP_PORTS, PROTOCOL_H2C, PROTOCOL_HTTP1, Socket, WATCH_NOTHING, WATCH_TLS,
+        WATCH_TUNNEL, counter,
     },
-    proto::{CHUNK, FOREIGN, FOUND, PENDING, ROUNDS, TLS},
+    proto::{CHUNK, Classifier, FOREIGN, FOUND, PENDING, ROUNDS, TLS},
 };
 
 const PASS: i32 = 1;
@@ -40,10 +42,9 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
     if cell.is_decided() {
         return PASS;
     }
-    // The look-up makes sure by itself that the socket is a full one (5.10, 592a3498648a).
-    let known = socket_of(sk.cast());
+    let known = clients::socket_of(sk);
     if let Some(socket) = known {
-        // SAFETY: the storage value of the packet's own socket, whose lock the sender holds.
+        // SAFETY: what is known of the packet's own socket, whose lock the sender holds.
         let (state, watch) = unsafe { ((*socket).flow.state, (*socket).flow.watch) };
         if state == FLOW_DONE {
             if watch == WATCH_NOTHING {
@@ -51,21 +52,18 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
             }
             return PASS;
         }
-    } else {
-        match origin_of(skb) {
-            Origin::Older => {}
-            Origin::Nobodys => {
-                cell.decide();
-                return PASS;
-            }
-            Origin::Unknown => return PASS,
-        }
+    } else if is_servers(sk) {
+        cell.decide();
+        return PASS;
     }
     let Some(packet) = Packet::parse(skb) else { return PASS };
-    let Some(socket) = known.or_else(|| adopt(sk, &packet)) else { return PASS };
+    let Some(socket) = known.or_else(|| unknown(skb, sk, &packet)) else { return PASS };
     let flow = flow_of(socket);
     // SAFETY: as above, here and below.
     let state = unsafe { (*flow).state };
+    if state == FLOW_DONE || state == FLOW_CLOSED && !packet.resets() {
+        return PASS;
+    }
     if state == FLOW_BLOCKED {
         if packet.len > 0 && report::blocked() == Action::Drop {
             spanwarden_end(skb);
@@ -75,7 +73,7 @@ fn plaintext_egress(ctx: SkBuffContext) -> i32 {
     }
     if state == FLOW_OPENING {
         // TCP Fast Open: the SYN itself carries payload.
-        if !packet.is_syn() || packet.len == 0 {
+        if !packet.is_syn() || packet.len == 0 || !is_connecting(sk) {
             return PASS;
         }
         unsafe { (*flow).start(packet.sequence, 0) };
@@ -119,38 +117,39 @@ fn flow_of(socket: *mut Socket) -> *mut Flow {
     unsafe { addr_of_mut!((*socket).flow) }
 }
 
-/// What a socket without storage is.
-enum Origin {
-    /// Maybe the client's of a connection that is older than the programs.
-    Older,
-    /// No client's.
-    Nobodys,
-    /// Not to be told yet.
-    Unknown,
+/// Whether a socket of which nothing is known is a server's by its ports. One that is closed has none of its own any
+/// more.
+#[inline(always)]
+fn is_servers(sk: *mut bpf_sock) -> bool {
+    // SAFETY: fields that all sockets have, in their own widths.
+    let (local, remote) =
+        unsafe { (read_volatile(addr_of!((*sk).src_port)), read_volatile(addr_of!((*sk).dst_port))) };
+    local != 0 && is_server(local, u32::from(u16::from_be(remote)))
 }
 
+/// Whether a connection is under way.
 #[inline(always)]
-fn origin_of(skb: *mut __sk_buff) -> Origin {
-    let Some(sk) = full_socket(skb) else { return Origin::Unknown };
-    // SAFETY: fields of a full socket in their own widths.
-    unsafe {
-        let (local, remote) =
-            (read_volatile(addr_of!((*sk).src_port)), read_volatile(addr_of!((*sk).dst_port)));
-        let is_tcp = read_volatile(addr_of!((*sk).protocol)) == IPPROTO_TCP;
-        if !is_tcp || is_server(local, u32::from(u16::from_be(remote))) {
-            return Origin::Nobodys;
-        }
+fn is_connecting(sk: *mut bpf_sock) -> bool {
+    // SAFETY: as above.
+    unsafe { read_volatile(addr_of!((*sk).state)) == BPF_TCP_SYN_SENT }
+}
+
+/// A socket of which nothing is known where it is looked for. One that is closed and sends its reset is no longer looked
+/// for; else it is of a connection that is older than the programs, which is watched from its first payload on.
+#[inline(always)]
+fn unknown(skb: *mut __sk_buff, sk: *mut bpf_sock, packet: &Packet) -> Option<*mut Socket> {
+    if packet.resets() {
+        return clients::stored(sk);
     }
-    if is_open(sk) { Origin::Older } else { Origin::Unknown }
-}
-
-/// Begins to watch a connection that is older than the programs, with its first payload.
-#[inline(always)]
-fn adopt(sk: *mut bpf_sock, packet: &Packet) -> Option<*mut Socket> {
-    if packet.len == 0 {
+    if packet.len == 0 || !is_open(sk) {
         return None;
     }
-    let Some(socket) = socket_or_new(sk.cast()) else {
+    let full = full_socket(skb)?;
+    // SAFETY: a field of a full socket in its own width.
+    if unsafe { read_volatile(addr_of!((*full).protocol)) } != IPPROTO_TCP {
+        return None;
+    }
+    let Some(socket) = clients::store_and_count(sk) else {
         count(counter::STORE_FAILED);
         return None;
     };
@@ -173,17 +172,24 @@ fn is_otlp_port(packet: &Packet) -> bool {
 /// Whether the packet's first bytes tell that it matters to nobody, as most do within HTTP/1.
 #[inline(always)]
 fn adds_nothing(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) -> bool {
-    // SAFETY: `flow` is in the storage value of the packet's own socket, whose lock the sender holds.
+    // SAFETY: `flow` is of the packet's own socket, whose lock the sender holds.
     let (parser, answer) = unsafe { (&(*flow).classifier, (*flow).answer) };
     answer == ANSWER_NONE
         && parser.is_idle()
         && load(skb, packet.payload).is_some_and(|start| parser.passes_over(u64::from_be(start)))
 }
 
+/// Whether the first bytes of the connection tell everything that its first packet can, as most do.
+#[inline(always)]
+fn is_told_at_once(skb: *mut __sk_buff, parser: &mut Classifier, packet: &Packet, at: u32) -> bool {
+    parser.is_beginning(at, packet.len)
+        && load(skb, packet.payload).is_some_and(|start| parser.glance(u64::from_be(start)))
+}
+
 /// Feeds the parser with what this packet adds to the stream.
 #[inline(always)]
 fn inspect(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) {
-    // SAFETY: `flow` is in the storage value of the packet's own socket, whose lock the sender holds.
+    // SAFETY: `flow` is of the packet's own socket, whose lock the sender holds.
     let (parser, answer, base) = unsafe { (&mut (*flow).classifier, (*flow).answer, (*flow).base) };
     if !parser.is_prepared() {
         parser.prepare(is_otlp_port(packet), false);
@@ -196,7 +202,8 @@ fn inspect(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) {
             (*flow).answer = ANSWER_NONE;
         }
     }
-    if packet.len > 0 && parser.begin(packet.sequence.wrapping_sub(base), packet.len) {
+    let at = packet.sequence.wrapping_sub(base);
+    if packet.len > 0 && !is_told_at_once(skb, parser, packet, at) && parser.begin(at, packet.len) {
         let mut round = 0;
         while round < ROUNDS && spanwarden_round(skb, packet.payload, packet.len) != 0 {
             round += 1;
@@ -211,12 +218,12 @@ fn inspect(skb: *mut __sk_buff, flow: *mut Flow, packet: &Packet) {
 /// One chunk, of which the parser takes as much as it can use at its stage; whether there may be more.
 ///
 /// A global function in the kernel's sense: the verifier follows it once, by itself, for any arguments, and not once
-/// a round. That is why it has an exported name and looks up the socket's storage again: it may be given the context
+/// a round. That is why it has an exported name and looks up the socket again: it may be given the context
 /// and numbers only (pointers to memory since 5.12).
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn spanwarden_round(skb: *mut __sk_buff, payload: u32, length: u32) -> u32 {
-    let Some(flow) = any_socket(skb).and_then(|sk| socket_of(sk.cast())).map(flow_of) else { return 0 };
+    let Some(flow) = any_socket(skb).and_then(clients::socket_of).map(flow_of) else { return 0 };
     // SAFETY: fields of the storage value of the packet's own socket; `chunk` is lent to the parser only after the
     // helper has written to it.
     unsafe {
@@ -242,16 +249,18 @@ extern "C" fn spanwarden_round(skb: *mut __sk_buff, payload: u32, length: u32) -
 #[inline(always)]
 fn conclude(skb: *mut __sk_buff, cell: Cell, socket: *mut Socket, packet: &Packet) -> i32 {
     let flow = flow_of(socket);
-    // SAFETY: the storage value of the packet's own socket, whose lock the sender holds; here and below.
+    // SAFETY: what is known of the packet's own socket, whose lock the sender holds; here and below.
     let parser = unsafe { &mut (*flow).classifier };
     let result = parser.result();
     if result == PENDING {
-        let watch = if parser.awaits_tunnel() { WATCH_TUNNEL } else { WATCH_NOTHING };
-        unsafe { (*flow).watch = watch };
-        if watch == WATCH_NOTHING {
+        if !parser.awaits_tunnel() {
+            unsafe { (*flow).watch = WATCH_NOTHING };
             cell.quiet();
-        } else {
-            cell.listen();
+            return PASS;
+        }
+        cell.listen();
+        if let Some(socket) = to_storage(skb) {
+            unsafe { (*socket).flow.watch = WATCH_TUNNEL };
         }
         return PASS;
     }
@@ -262,18 +271,32 @@ fn conclude(skb: *mut __sk_buff, cell: Cell, socket: *mut Socket, packet: &Packe
         count(counter::TLS);
         // Before the packet leaves, so before it can be answered.
         cell.listen();
-        tls::hello(skb, socket, packet);
+        match to_storage(skb) {
+            Some(socket) => tls::hello(skb, socket, packet),
+            None => done(flow),
+        }
         return PASS;
     }
     count(if result == FOREIGN { counter::FOREIGN } else { counter::UNREADABLE });
     done(flow);
+    cell.decide();
     PASS
+}
+
+/// What is known of the socket, in storage: ingress, which does not hold its lock, is to look at it.
+#[inline(always)]
+fn to_storage(skb: *mut __sk_buff) -> Option<*mut Socket> {
+    if spanwarden_settle(skb) == 0 {
+        count(counter::STORE_FAILED);
+        return None;
+    }
+    any_socket(skb).and_then(clients::stored)
 }
 
 /// Nothing is to be looked at any more, of either direction.
 #[inline(always)]
 fn done(flow: *mut Flow) {
-    // SAFETY: `flow` is in the storage value of the packet's own socket, whose lock the sender holds.
+    // SAFETY: `flow` is of the packet's own socket, whose lock the sender holds.
     unsafe {
         (*flow).state = FLOW_DONE;
         (*flow).watch = WATCH_NOTHING;

@@ -1,10 +1,11 @@
 //! Blocked connections that are still there, for user space to end.
 
 use super::{
-    egress::full_socket,
+    clients,
+    egress::any_socket,
     maps::{self, count},
     packet::Packet,
-    policy, socket_of, throttle,
+    policy, throttle,
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_boot_ns};
 use spanwarden_ebpf::abi::{
@@ -16,7 +17,7 @@ use spanwarden_ebpf::abi::{
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn spanwarden_end(skb: *mut __sk_buff) -> u32 {
-    let Some(socket) = full_socket(skb).and_then(|sk| socket_of(sk.cast())) else { return 0 };
+    let Some(socket) = any_socket(skb).and_then(clients::socket_of) else { return 0 };
     let Some(packet) = Packet::parse(skb) else { return 0 };
     // SAFETY: the storage value of the packet's own socket, whose lock the sender holds; here and below.
     let (origin, flow) = unsafe { (&raw const (*socket).origin, &raw mut (*socket).flow) };

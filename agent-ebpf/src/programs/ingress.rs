@@ -1,11 +1,12 @@
 //! `cgroup_skb/ingress`: what a client's socket is answered, as long as it matters: the outcome of a TLS handshake, and
-//! a proxy's answer to `CONNECT`. Everything else costs a look at the socket's cell, once egress has filled it.
+//! a proxy's answer to `CONNECT`. Whatever has its state in the table of clients, or none at all, is not looked at.
 
 use super::{
+    clients,
     decided::Cell,
     egress::any_socket,
     packet::{Packet, load},
-    socket_of, tls,
+    tls,
 };
 use aya_ebpf::{bindings::__sk_buff, macros::cgroup_skb, programs::SkBuffContext};
 use core::ptr::addr_of_mut;
@@ -20,10 +21,10 @@ const PASS: i32 = 1;
 fn plaintext_ingress(ctx: SkBuffContext) -> i32 {
     let skb: *mut __sk_buff = ctx.skb.skb;
     let Some(sk) = any_socket(skb) else { return PASS };
-    if Cell::of(sk).is_some_and(Cell::is_quiet) {
+    if clients::is_nowhere_else(sk) || Cell::of(sk).is_some_and(Cell::is_quiet) {
         return PASS;
     }
-    let Some(socket) = socket_of(sk.cast()) else { return PASS };
+    let Some(socket) = clients::stored(sk) else { return PASS };
     // SAFETY: the storage value of the packet's own socket. Its lock is not held here: see `Flow` for who writes what.
     let (flow, watch) = unsafe { (addr_of_mut!((*socket).flow), (*socket).flow.watch) };
     if watch == WATCH_NOTHING {

@@ -1,18 +1,34 @@
 //! The maps. User space finds them by these names.
 
-use super::decided::{CELLS, Decided};
+use super::{
+    ancestry::{Ancestry, REMEMBERED},
+    decided::{CELLS, Decided},
+};
 use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     helpers::generated::bpf_map_lookup_elem,
     macros::btf_map,
 };
-use core::{arch::asm, ffi::c_void, ptr};
+use core::{
+    arch::asm,
+    ffi::c_void,
+    ptr::{self, read_volatile},
+};
 use spanwarden_ebpf::abi::{
-    self, AttemptKey, BucketKey, DenyKey, Ending, Finding, JoinKey, OriginRecord, Policy, Pulse, Settings,
-    Socket, TlsAttempt, TlsHello, counter,
+    self, AttemptKey, BucketKey, Client, DenyKey, Ending, Finding, JoinKey, OriginRecord, Policy, Pulse,
+    Settings, Socket, TlsAttempt, TlsHello, counter,
 };
 
-/// Origins and flows: of client sockets from `connect` on, of accepted sockets from `PASSIVE_ESTABLISHED` on.
+/// Origins and flows of clients' sockets, from `connect` on, by the sockets' addresses. See [`Client`].
+#[btf_map]
+pub(super) static CLIENTS: Array<Client, { abi::CLIENTS }> = Array::new();
+
+/// For each cell of [`CLIENTS`] how many sockets with such an address may have something in [`SOCKETS`] that programs
+/// are to find: while it is 0 they need not look.
+#[btf_map]
+pub(super) static ELSEWHERE: Array<u64, { abi::CLIENTS }> = Array::new();
+
+/// Origins and flows: of client sockets that have no cell, and of accepted sockets from `PASSIVE_ESTABLISHED` on.
 #[btf_map]
 pub(super) static SOCKETS: SkStorage<Socket> = SkStorage::new();
 
@@ -69,6 +85,10 @@ pub(super) static FINDINGS: RingBuf<Finding, { abi::FINDINGS_BYTES }> = RingBuf:
 #[btf_map]
 pub(super) static ENDINGS: RingBuf<Ending, { abi::ENDINGS_BYTES }> = RingBuf::new();
 
+/// Ancestors of cgroups.
+#[btf_map]
+pub(super) static ANCESTRY: PerCpuArray<Ancestry, REMEMBERED> = PerCpuArray::new();
+
 /// Indexed by [`counter`].
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { counter::COUNT }> = PerCpuArray::new();
@@ -98,6 +118,24 @@ pub(super) fn count(index: u32) {
 pub(super) unsafe fn add(to: *mut u64, summand: u64) {
     // SAFETY: by contract.
     unsafe { asm!("lock *(u64 *)({to} + 0) += {summand}", to = in(reg) to, summand = in(reg) summand) }
+}
+
+/// Counts the caller in; and out again, where he is not alone. Of two at the same time at least one sees the other: it
+/// is one word, whose changes have one order.
+///
+/// # Safety
+/// `count` must be eight aligned bytes of a map's value.
+#[inline(always)]
+pub(super) unsafe fn alone(count: *mut u64) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        add(count, 1);
+        let is_alone = read_volatile(count) == 1;
+        if !is_alone {
+            add(count, u64::MAX);
+        }
+        is_alone
+    }
 }
 
 /// A map's value for this key. Not `LruHashMap::get`, which gives references to what other CPUs write.

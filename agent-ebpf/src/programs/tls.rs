@@ -2,9 +2,9 @@
 
 use super::{
     attempts::{self, Failure},
-    egress::full_socket,
+    clients,
+    egress::any_socket,
     packet::{Address, Packet, load_up_to},
-    socket_of,
 };
 use aya_ebpf::bindings::__sk_buff;
 use core::ptr::{addr_of, addr_of_mut};
@@ -100,7 +100,7 @@ pub(super) fn gone(socket: *mut Socket) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn spanwarden_sent_record(skb: *mut __sk_buff, at: u32, payload: u32, length: u32) -> u32 {
-    let Some(socket) = full_socket(skb).and_then(|sk| socket_of(sk.cast())) else { return 0 };
+    let Some(socket) = any_socket(skb).and_then(clients::stored) else { return 0 };
     // SAFETY: as in `hello`.
     unsafe {
         let side = &mut (*socket).flow.sent;
@@ -116,7 +116,7 @@ extern "C" fn spanwarden_sent_record(skb: *mut __sk_buff, at: u32, payload: u32,
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn spanwarden_received_record(skb: *mut __sk_buff, at: u32, payload: u32, length: u32) -> u32 {
-    let Some(socket) = full_socket(skb).and_then(|sk| socket_of(sk.cast())) else { return 0 };
+    let Some(socket) = any_socket(skb).and_then(clients::stored) else { return 0 };
     // SAFETY: as in `received`; what egress writes to `sent` meanwhile are plain integers.
     unsafe {
         let side = &mut (*socket).flow.received;

@@ -241,6 +241,42 @@ impl Classifier {
             && !(self.mode & ASKED != 0 && is_tls_record(five))
     }
 
+    /// Whether a packet with `len` bytes of payload at position `at` is the beginning of a connection, for
+    /// [`glance`](Self::glance) to tell.
+    #[inline(always)]
+    pub fn is_beginning(&mut self, at: u32, len: u32) -> bool {
+        self.packet = at;
+        self.stage == FIRST
+            && self.have == 0
+            && self.next == at
+            && self.mode & !(PREPARED | OTLP_PORT) == 0
+            && len >= 8
+    }
+
+    /// Whether the first eight bytes of a connection tell all that its first packet can: a request of HTTP/1 that cannot
+    /// be telemetry, or nothing that is known. The same would come of [`begin`](Self::begin) and
+    /// [`round`](Self::round), at a greater price.
+    #[inline(always)]
+    pub fn glance(&mut self, eight: u64) -> bool {
+        let five = eight >> 24;
+        if is_method(five) {
+            self.mode |= HTTP1;
+            self.stage = IDLE;
+            self.next = self.packet.wrapping_add(OPENING);
+            return true;
+        }
+        let is_known = five == POST
+            || five == PREFACE_START
+            || five == CONNECT_START
+            || five == PROXY_V1
+            || five == PROXY_V2
+            || is_tls_record(five);
+        if !is_known {
+            self.foreign();
+        }
+        !is_known
+    }
+
     /// A packet with `len` bytes of payload at position `at`: whether any of it is to be looked at.
     #[inline(always)]
     pub fn begin(&mut self, at: u32, len: u32) -> bool {

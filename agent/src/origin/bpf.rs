@@ -192,8 +192,11 @@ fn start(
 ) -> Result<(BTreeSet<IpAddr>, OriginRecord), OriginError> {
     let Options { own_addresses, ports, plaintext, findings: output, cluster_cidrs, .. } = options;
     // First: until then pinned programs take a process that is no more for the agent.
+    let listener = selftest::listen()?;
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    attached.set_stored_port(port)?;
     let failed = attached.store_failures();
-    let record = selftest::identity(origins).map_err(|error| match error {
+    let record = selftest::identity(origins, &listener).map_err(|error| match error {
         // There is no record either way, and the programs say which.
         OriginError::Outside if attached.store_failures() > failed => OriginError::NoSocketMemory,
         other => other,
@@ -201,12 +204,12 @@ fn start(
     let OriginRecord { netns_cookie, tgid: agent_tgid, .. } = record;
     // Any port until the self-test, whose listener has one of its own, is done.
     let settings = |ports: &[u16]| abi::settings(netns_cookie, agent_tgid, ports, plaintext, output);
-    attached.set_settings(settings(&[]))?;
+    attached.set_settings(settings(&[]).storing(port))?;
     let mut own = own_addresses.clone();
     own.extend(own::of_interfaces().map_err(OriginError::Interfaces)?);
     attached.set_own(&own)?;
     attached.set_places(&findings::places::table(&own, cluster_cidrs))?;
-    selftest::join(origins)?;
+    selftest::join(origins, &listener)?;
     attached.set_settings(settings(ports))?;
     Ok((own, record))
 }

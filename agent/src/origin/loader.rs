@@ -28,7 +28,7 @@ use super::{
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, MapData, SkStorage},
+    maps::{Array, MapData, MapError, SkStorage},
     util::KernelVersion,
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -87,6 +87,13 @@ impl Attached {
 
     pub(super) fn set_settings(&mut self, settings: abi::Settings) -> Result<(), OriginError> {
         self.settings.set(0, settings, 0).map_err(|e| OriginError::Map { map: "SETTINGS", chain: chain(&e) })
+    }
+
+    /// Leaves everything as it is, but for what connects to this port: it has storage of its own.
+    pub(super) fn set_stored_port(&mut self, port: u16) -> Result<(), OriginError> {
+        let failed = |e: MapError| OriginError::Map { map: "SETTINGS", chain: chain(&e) };
+        let settings = self.settings.get(&0, 0).map_err(failed)?;
+        self.settings.set(0, settings.storing(port), 0).map_err(failed)
     }
 
     /// How often there was no memory for what is stored in a socket; 0 when it can't be told.

@@ -41,7 +41,7 @@ pub(crate) struct Programs {
     policies: HashMap<MapData, u64, [u32; 4]>,
     places: LpmTrie<MapData, [u8; 16], u32>,
     own: HashMap<MapData, [u8; 16], u32>,
-    settings: Array<MapData, [u64; 9]>,
+    settings: Array<MapData, [u64; 10]>,
     pulse: Array<MapData, [u64; 2]>,
     denied: HashMap<MapData, [u64; 4], u64>,
     counters: PerCpuArray<MapData, u64>,
@@ -123,6 +123,7 @@ impl Programs {
             pair(p[2], p[3]),
             pair(p[4], p[5]),
             pair(p[6], p[7]),
+            pair(settings.stored_port, 0),
         ];
         Ok(self.settings.set(0, words, 0)?)
     }

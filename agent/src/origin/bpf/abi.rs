@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// Sockets' storage, with their origins.
+/// Sockets' storage, with their origins: of accepted sockets, and of clients' that are not in the table of clients.
 pub(in crate::origin) type Origins = SkStorage<MapData, Socket>;
 
 /// A map's value.
@@ -42,6 +42,14 @@ pub(in crate::origin) struct Settings(pub(in crate::origin) abi::Settings);
 
 // SAFETY: as for `Socket`.
 unsafe impl aya::Pod for Settings {}
+
+impl Settings {
+    /// What connects to this port has storage of its own, for user space to read.
+    pub(in crate::origin) fn storing(self, port: u16) -> Self {
+        let Self(settings) = self;
+        Self(abi::Settings { stored_port: u32::from(port), ..settings })
+    }
+}
 
 /// A map's value.
 #[derive(Clone, Copy)]

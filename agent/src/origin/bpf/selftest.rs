@@ -15,17 +15,22 @@ use std::{
 /// `SO_NETNS_COOKIE`, Linux 5.14; the same number on all architectures but SPARC.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
+/// A listener on loopback, for the others here. Clients of its port must have storage of their own.
+pub(super) fn listen() -> Result<TcpListener, OriginError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| no_loopback(&e))
+}
+
 /// Who this process is to the kernel; the cookie of its network namespace as the kernel tells it, where it does.
-pub(super) fn identity(origins: &Origins) -> Result<OriginRecord, OriginError> {
-    let (client, _server) = connect_to_self().map_err(|e| no_loopback(&e))?;
+pub(super) fn identity(origins: &Origins, listener: &TcpListener) -> Result<OriginRecord, OriginError> {
+    let (client, _server) = connect_to_self(listener).map_err(|e| no_loopback(&e))?;
     let record = own_record(origins, &client)?;
     let netns_cookie = netns_cookie_of(&client).unwrap_or(record.netns_cookie);
     Ok(OriginRecord { netns_cookie, ..record })
 }
 
 /// Checks the join with a connection of our own, once the settings hold the namespace's cookie.
-pub(super) fn join(origins: &Origins) -> Result<(), OriginError> {
-    let (client, server) = connect_to_self().map_err(|e| no_loopback(&e))?;
+pub(super) fn join(origins: &Origins, listener: &TcpListener) -> Result<(), OriginError> {
+    let (client, server) = connect_to_self(listener).map_err(|e| no_loopback(&e))?;
     let opened = own_record(origins, &client)?;
     match record_of(origins, &server)? {
         Some(joined) if joined.state == STATE_JOINED && joined.socket_cookie == opened.socket_cookie => Ok(()),
@@ -58,8 +63,7 @@ fn no_loopback(error: &io::Error) -> OriginError {
 }
 
 /// Both ends of a loopback connection.
-fn connect_to_self() -> io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+fn connect_to_self(listener: &TcpListener) -> io::Result<(TcpStream, TcpStream)> {
     let client = TcpStream::connect(listener.local_addr()?)?;
     let address = client.local_addr()?;
     // Somebody else on the machine may have been quicker.
