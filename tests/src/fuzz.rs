@@ -26,7 +26,7 @@ use crate::{oracle::Dice, proto::v1::ExportTraceServiceRequest};
 pub type Body = fn(&[u8]);
 
 /// The targets by their names in `tests/fuzz/Cargo.toml`.
-pub const TARGETS: [(&str, Body); 7] = [
+pub const TARGETS: [(&str, Body); 8] = [
     ("walker", walker),
     ("json", json_both_ways),
     ("proto", bpf_parsers),
@@ -34,8 +34,10 @@ pub const TARGETS: [(&str, Body); 7] = [
     ("sql", sanitizers::sql),
     ("url", sanitizers::url),
     ("nosql", sanitizers::nosql),
+    ("ottl", ottl::ottl),
 ];
 
+pub mod ottl;
 pub mod sanitizers;
 
 /// Edits whatever it is shown, as the bytes themselves say.

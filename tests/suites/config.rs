@@ -160,7 +160,8 @@ fn variables_take_the_field_s_type() {
         "attributes",
         "actions:\n  - {key: zip, action: insert, value: '${ZIP}'}\n  - {key: p, action: upsert, value: \"${env:PORT}\"}\n  - {key: s, action: update, value: 'x${SECRET}'}\n  - {key: 'a$$b', action: delete, pattern: '^x$'}",
     ));
-    let Processor::Attributes(actions) = &config.processors[0].config else { panic!() };
+    let Processor::Attributes(attributes) = &config.processors[0].config else { panic!() };
+    let actions = &attributes.actions;
     assert!(matches!(&actions[0].action, Action::Insert(ActionValue::Literal(Literal::Int(42)))));
     assert!(matches!(&actions[1].action, Action::Upsert(ActionValue::Literal(Literal::Int(4317)))));
     assert!(matches!(&actions[2].action, Action::Update(ActionValue::Literal(Literal::String(text)))

@@ -121,3 +121,8 @@ fn url() {
 fn nosql() {
     run("nosql");
 }
+
+#[test]
+fn ottl() {
+    run("ottl");
+}

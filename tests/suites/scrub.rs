@@ -206,13 +206,20 @@ proptest! {
         seed in any::<u64>(),
         order in any::<bool>(),
         unknown in any::<bool>(),
+        tree in any::<bool>(),
     ) {
         let mut dice = Dice(seed);
         salt(&mut request, &mut dice);
+        if tree {
+            // On a tree a scope is made where there is none, in a walk it is not.
+            for spans in request.resource_spans.iter_mut().flat_map(|spans| &mut spans.scope_spans) {
+                spans.scope.get_or_insert_default();
+            }
+        }
         let freedom = wire::Freedom { order, unknown, long_lengths: order };
         let before = request.encode_to_vec();
         let (data, strange) = wire::rewrite(&before, &oracle::request_descriptor(), freedom, &mut dice);
-        let configuration = model::yaml(&ops);
+        let configuration = model::yaml(&ops, tree);
         let sent = batch(data);
         let address = sent.data.as_ptr();
         let ours = plan(&configuration).apply(sent, &mut PlanScratch::default()).expect("well-formed");

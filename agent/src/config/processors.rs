@@ -18,9 +18,13 @@ pub enum Processor {
     /// `transform`
     Transform(Transform),
     /// `attributes`: span attributes
-    Attributes(Vec<AttributeAction>),
+    Attributes(Attributes),
     /// `resource`: resource attributes
     Resource(Vec<AttributeAction>),
+    /// `filter`, for traces
+    Filter(Filter),
+    /// `span`: names and status
+    Span(SpanRules),
     /// `k8sattributes`, `k8s_attributes`
     K8sAttributes(K8sAttributes),
     /// `tail_sampling`
@@ -255,6 +259,103 @@ pub struct StatementGroup {
     pub error_mode: Option<ErrorMode>,
 }
 
+/// `attributes`
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    /// `actions`, in order.
+    pub actions: Vec<AttributeAction>,
+    /// Which spans.
+    pub spans: SpanChoice,
+}
+
+/// `include` and `exclude`: spans that match the first, if there is one, and not the second.
+#[derive(Clone, Debug, Default)]
+pub struct SpanChoice {
+    /// `include`
+    pub include: Option<SpanMatch>,
+    /// `exclude`
+    pub exclude: Option<SpanMatch>,
+}
+
+/// Properties of spans. A span matches where each property that is given does: of `attributes` and `resources` all
+/// entries, of the others one.
+#[derive(Clone, Debug, Default)]
+pub struct SpanMatch {
+    /// `match_type: regexp`: texts are unanchored RE2 patterns. Otherwise they are compared.
+    pub regexp: bool,
+    /// `service.name` of the resource.
+    pub services: Vec<Located<String>>,
+    /// The span's name.
+    pub span_names: Vec<Located<String>>,
+    /// Attributes of the span.
+    pub attributes: Vec<AttributeMatch>,
+    /// Attributes of the resource.
+    pub resources: Vec<AttributeMatch>,
+    /// Instrumentation scopes.
+    pub libraries: Vec<LibraryMatch>,
+    /// Numbers of span kinds.
+    pub span_kinds: Vec<u32>,
+}
+
+/// An attribute that must be there.
+#[derive(Clone, Debug)]
+pub struct AttributeMatch {
+    /// Its key.
+    pub key: String,
+    /// Its value; absent: any.
+    pub value: Option<Located<Literal>>,
+}
+
+/// An instrumentation scope.
+#[derive(Clone, Debug)]
+pub struct LibraryMatch {
+    /// Its name.
+    pub name: Located<String>,
+    /// Its version; absent: any.
+    pub version: Option<Located<String>>,
+}
+
+/// `filter`: spans and events that match are dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// What a condition that can't be evaluated does; by default the message that it is about is dropped.
+    pub error_mode: ErrorMode,
+    /// `traces` and `trace_conditions`.
+    pub conditions: Vec<ConditionGroup>,
+    /// The older `spans`: spans that are not chosen are dropped.
+    pub spans: SpanChoice,
+}
+
+/// Conditions of `filter`, of which one is enough.
+#[derive(Clone, Debug)]
+pub struct ConditionGroup {
+    /// What they are about; absent: the paths say it.
+    pub context: Option<Located<String>>,
+    /// At least one.
+    pub conditions: Vec<Located<String>>,
+    /// Overrides the processor's.
+    pub error_mode: Option<ErrorMode>,
+}
+
+/// `span`
+#[derive(Clone, Debug, Default)]
+pub struct SpanRules {
+    /// `name.from_attributes`: the new name is made of their values.
+    pub from_attributes: Vec<String>,
+    /// `name.separator`: what stands between them.
+    pub separator: String,
+    /// `name.to_attributes.rules`: patterns whose named groups become attributes.
+    pub to_attributes: Vec<Located<String>>,
+    /// `name.to_attributes.break_after_match`
+    pub break_after_match: bool,
+    /// `name.to_attributes.keep_original_name`
+    pub keep_original_name: bool,
+    /// `status`: its code (0 unset, 1 ok, 2 error) and its description.
+    pub status: Option<(u32, String)>,
+    /// Which spans.
+    pub spans: SpanChoice,
+}
+
 /// One entry of the `actions` of `attributes`, or of the `attributes` of `resource`.
 #[derive(Clone, Debug)]
 pub struct AttributeAction {
@@ -283,6 +384,21 @@ pub enum Action {
         /// Patterns of further keys.
         pattern: Option<Located<String>>,
     },
+    /// Writes the named groups of a pattern's match in the value as attributes.
+    Extract(Located<String>),
+    /// Changes the value's type; one that can't be converted stays.
+    Convert(ConvertTo),
+}
+
+/// `converted_type`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConvertTo {
+    /// `string`
+    String,
+    /// `int`
+    Int,
+    /// `double`
+    Double,
 }
 
 /// Where the value of an [`Action`] comes from.

@@ -64,6 +64,8 @@ pub(super) fn changes_spans(component: &Component<Processor>) -> bool {
         | Processor::Transform(_)
         | Processor::Attributes(_)
         | Processor::Resource(_)
+        | Processor::Filter(_)
+        | Processor::Span(_)
         | Processor::K8sAttributes(_) => true,
         Processor::MemoryLimiter(_) | Processor::Batch(_) | Processor::TailSampling(_) => false,
     }

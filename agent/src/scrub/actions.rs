@@ -5,7 +5,7 @@
 use crate::{
     config::{
         ConfigError, Located, Location,
-        processors::{Action, ActionValue, AttributeAction, Literal},
+        processors::{Action, ActionValue, AttributeAction, ConvertTo, Literal},
     },
     otlp::{encode, walk::ValueKind},
 };
@@ -13,14 +13,20 @@ use crate::{
 use super::{
     builder::Builder,
     hash::put_sha256,
-    keys::KeyId,
     list::State,
-    ottl::Key,
-    pattern::PatternId,
+    ottl::{Key, value::Value},
+    pattern::{Caches, PatternId, Patterns},
     rule::{Did, Place, RuleId},
     run::Run,
     value,
 };
+
+mod tree;
+
+pub(super) use tree::run as run_on_tree;
+
+/// Occurrences of one key that groups are extracted from: each writes attributes, which takes a look at all.
+const MAX_EXTRACTED: usize = 64;
 
 /// A compiled action.
 #[derive(Debug)]
@@ -37,12 +43,14 @@ enum What {
     Upsert(Source),
     Delete(Option<PatternId>),
     Hash(Option<PatternId>),
+    Extract(PatternId),
+    Convert(ConvertTo),
 }
 
 #[derive(Debug)]
 enum Source {
     Literal(ValueKind, Vec<u8>),
-    Attribute(KeyId),
+    Attribute(Key),
 }
 
 impl Step {
@@ -60,7 +68,9 @@ impl Step {
                 let (kind, content) = content_of(literal);
                 Source::Literal(kind, content)
             }
-            ActionValue::FromAttribute(name) => Source::Attribute(builder.keys.add(name)),
+            ActionValue::FromAttribute(name) => {
+                Source::Attribute(Key { id: builder.keys.add(name), name: name.as_str().into() })
+            }
         };
         let what = match &action.action {
             Action::Insert(value) => What::Insert(source(value)),
@@ -72,6 +82,15 @@ impl Step {
             Action::Hash { pattern } => {
                 What::Hash(pattern.as_ref().map(|pattern| builder.patterns.add(pattern)).transpose()?)
             }
+            Action::Extract(pattern) => {
+                let id = builder.patterns.add(pattern)?;
+                if builder.patterns.get(id).names().next().is_none() {
+                    let message = "the pattern names no group; write `(?P<attribute>…)`".to_owned();
+                    return Err(ConfigError { at: pattern.at.clone(), message });
+                }
+                What::Extract(id)
+            }
+            Action::Convert(to) => What::Convert(*to),
         };
         Ok(Self { key, what, rule })
     }
@@ -95,14 +114,26 @@ impl Step {
                 run.hit(self.rule, Did::Removed, Place::Attribute(index));
             }),
             What::Hash(pattern) => self.each(run, *pattern, |run, index| self.hash(run, index)),
+            What::Extract(pattern) => {
+                let places: Vec<usize> = run.list.with_key(self.key.id).take(MAX_EXTRACTED).collect();
+                places.into_iter().for_each(|index| self.extract(run, index, *pattern));
+            }
+            What::Convert(to) => self.each(run, None, |run, index| {
+                let item = run.list.items[index];
+                let value = Value::of(item.kind, run.list.bytes(run.buf, item.value).into());
+                let Some((kind, content)) = converted(&value, *to) else { return };
+                if run.list.set(run.buf, index, kind, &content) {
+                    run.hit(self.rule, Did::Set, Place::Attribute(index));
+                }
+            }),
         }
     }
 
     fn put(&self, run: &mut Run<'_>, source: &Source) {
         let (kind, content) = match source {
             Source::Literal(kind, content) => (*kind, content.clone()),
-            Source::Attribute(id) => {
-                let Some(index) = run.list.with_key(*id).next() else { return };
+            Source::Attribute(key) => {
+                let Some(index) = run.list.with_key(key.id).next() else { return };
                 let item = run.list.items[index];
                 (item.kind, run.list.bytes(run.buf, item.value).to_vec())
             }
@@ -133,17 +164,76 @@ impl Step {
         }
     }
 
-    /// Text and bytes are hashed as they are, numbers by their decimal text, nested values by their encoding.
     fn hash(&self, run: &mut Run<'_>, index: usize) {
         let item = run.list.items[index];
-        let content = run.list.bytes(run.buf, item.value);
         run.out.clear();
-        match value::number_text(item.kind, content) {
-            Some(text) => put_sha256(text.as_bytes(), run.out),
-            None => put_sha256(content, run.out),
-        }
+        put_hash(item.kind, run.list.bytes(run.buf, item.value), run.out);
         run.list.set(run.buf, index, ValueKind::String, run.out);
         run.hit(self.rule, Did::Hashed, Place::Attribute(index));
+    }
+
+    /// Each named group of the text's match becomes an attribute.
+    fn extract(&self, run: &mut Run<'_>, index: usize, pattern: PatternId) {
+        let item = run.list.items[index];
+        if item.kind != ValueKind::String {
+            return;
+        }
+        let text = run.list.bytes(run.buf, item.value);
+        for (name, text) in groups(run.patterns, run.caches, pattern, text) {
+            let id = run.keys.find(name.as_bytes());
+            if run.upsert(id, &name, ValueKind::String, &text, false) {
+                run.hit(self.rule, Did::Set, Place::Key(id));
+            }
+        }
+    }
+}
+
+/// The named groups of a match, on their own: the list that holds the text is about to change.
+fn groups(
+    patterns: &Patterns,
+    caches: &mut Caches,
+    pattern: PatternId,
+    text: &[u8],
+) -> Vec<(String, Vec<u8>)> {
+    let groups = patterns.groups(pattern, caches, text);
+    groups.into_iter().map(|(name, text)| (name.to_owned(), text.to_vec())).collect()
+}
+
+/// Text and bytes are hashed as they are, numbers by their decimal text, nested values by their encoding.
+fn put_hash(kind: ValueKind, content: &[u8], out: &mut Vec<u8>) {
+    match value::number_text(kind, content) {
+        Some(text) => put_sha256(text.as_bytes(), out),
+        None => put_sha256(content, out),
+    }
+}
+
+/// Kind and content of a value in another type; `None` where it can't be converted, or has it already.
+fn converted(value: &Value<'_>, to: ConvertTo) -> Option<(ValueKind, Vec<u8>)> {
+    let text = || value.as_str().ok();
+    let new = match (to, value) {
+        (ConvertTo::String, Value::Text(_) | Value::Nil) => return None,
+        (ConvertTo::String, value) => Value::Text(value.to_text().ok()??.into_owned().into()),
+        (ConvertTo::Int, Value::Double(number)) => Value::Int(*number as i64),
+        (ConvertTo::Int, Value::Bool(flag)) => Value::Int(i64::from(*flag)),
+        (ConvertTo::Int, Value::Text(_)) => Value::Int(text()?.parse().ok()?),
+        (ConvertTo::Double, Value::Int(number)) => Value::Double(*number as f64),
+        (ConvertTo::Double, Value::Bool(flag)) => Value::Double(f64::from(u8::from(*flag))),
+        (ConvertTo::Double, Value::Text(_)) => {
+            Value::Double(text()?.parse().ok().filter(|number: &f64| number.is_finite())?)
+        }
+        _ => return None,
+    };
+    let (kind, content) = new.parts().ok()?;
+    Some((kind, content.into_owned()))
+}
+
+/// A literal of the configuration as a value.
+pub(super) fn value_of(literal: &Literal) -> Value<'static> {
+    match literal {
+        Literal::String(text) => Value::text(text.as_str()),
+        Literal::Int(number) => Value::Int(*number),
+        Literal::Double(number) => Value::Double(*number),
+        Literal::Bool(flag) => Value::Bool(*flag),
     }
 }
 
@@ -159,6 +249,8 @@ fn describe(action: &AttributeAction) -> String {
         Action::Upsert(value) => format!("upsert {key} {value:?}"),
         Action::Delete { pattern } => format!("delete {key}{}", with(pattern)),
         Action::Hash { pattern } => format!("hash {key}{}", with(pattern)),
+        Action::Extract(pattern) => format!("extract {key} {}", pattern.value),
+        Action::Convert(to) => format!("convert {key} {to:?}"),
     }
 }
 

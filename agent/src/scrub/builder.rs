@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::{
     auth::claims::Claims,
     config::{
-        Component, ConfigError, Located, Location,
-        processors::{Processor, Transform},
+        Component, ConfigError, Location,
+        processors::{Attributes, Processor, Transform},
     },
     otlp::walk::Kind,
 };
@@ -16,17 +16,18 @@ use crate::{
 use super::{
     actions,
     detect::Detect,
+    filter::{self, Filter},
     k8s::Extract,
     keys::{KeyId, Keys},
+    matching::Choice,
     metrics::Handles,
-    ottl::{
-        self,
-        resolve::{Context, Resolver},
-    },
+    ottl::{self, lower::lower, program, resolve::Resolver},
     pattern::{Patterns, gate::Gate},
     redact::Redactor,
     rule::{Rule, RuleId},
     run::Run,
+    span::Rules,
+    stage::{Stage, TreeStep, Walk},
     stamp::Stamp,
 };
 
@@ -108,8 +109,12 @@ pub(super) struct Builder {
     pub(super) keys: Keys,
     /// What looks everywhere.
     pub(super) gate: Gate,
-    /// By kind.
-    pub(super) steps: [Vec<Step>; KINDS.len()],
+    /// The walk that is being filled, by kind.
+    pub(super) steps: Walk,
+    /// The stages before it, the first of which is a walk.
+    pub(super) stages: Vec<Stage>,
+    /// Groups of statements so far.
+    groups: usize,
     /// The plan's redactors.
     pub(super) redactors: Vec<Redactor>,
     /// How many resource attributes are remembered.
@@ -134,7 +139,10 @@ impl Builder {
         let processor = self.handles.len();
         let redacts = matches!(component.config, Processor::Redaction(_) | Processor::Scrub(_));
         let name = component.id.to_string();
-        self.handles.push(Handles::new(&name, redacts));
+        self.handles.push(match &component.config {
+            Processor::Filter(_) => Handles::of_filter(&name),
+            _ => Handles::new(&name, redacts),
+        });
         self.processors.push(name);
         match &component.config {
             Processor::Redaction(config) => {
@@ -151,11 +159,14 @@ impl Builder {
                 }
             }
             Processor::Transform(config) => self.transform(config, processor)?,
-            Processor::Attributes(actions) => {
-                for action in actions {
-                    let step = actions::Step::new(action, self, processor)?;
-                    self.steps[slot(Kind::Span)].push(Step::Action(step));
-                }
+            Processor::Attributes(config) => self.attributes(config, processor)?,
+            Processor::Filter(config) => {
+                let filter = Filter::new(config, &component.at, self, processor)?;
+                self.tree(TreeStep::Filter(filter));
+            }
+            Processor::Span(config) => {
+                let rules = Rules::new(config, &component.at, self, processor)?;
+                self.tree(TreeStep::Span(rules));
             }
             Processor::Resource(actions) => {
                 for action in actions {
@@ -202,30 +213,90 @@ impl Builder {
         self.captures - 1
     }
 
+    /// The stages of the plan: a walk, and what comes after it.
+    pub(super) fn finish(&mut self) -> (Walk, Vec<Stage>) {
+        let mut stages = std::mem::take(&mut self.stages);
+        if stages.is_empty() {
+            return (std::mem::take(&mut self.steps), stages);
+        }
+        if !self.walks_nothing() {
+            stages.push(Stage::Walk(std::mem::take(&mut self.steps)));
+        }
+        let later = stages.split_off(1);
+        match stages.pop() {
+            Some(Stage::Walk(first)) => (first, later),
+            _ => unreachable!("the first stage is a walk"),
+        }
+    }
+
+    fn walks_nothing(&self) -> bool {
+        self.steps.iter().all(Vec::is_empty)
+    }
+
+    /// Whether the next step comes right after one on the tree.
+    fn is_on_tree(&self) -> bool {
+        self.walks_nothing() && matches!(self.stages.last(), Some(Stage::Tree(_)))
+    }
+
+    /// Adds a step on the tree, after all steps so far.
+    fn tree(&mut self, step: TreeStep) {
+        if !self.is_on_tree() {
+            self.stages.push(Stage::Walk(std::mem::take(&mut self.steps)));
+            self.stages.push(Stage::Tree(Vec::new()));
+        }
+        let Some(Stage::Tree(steps)) = self.stages.last_mut() else { unreachable!("just pushed") };
+        if let (Some(TreeStep::Statements(group, all)), TreeStep::Statements(same, more)) =
+            (steps.last_mut(), &step)
+            && group == same
+            && all[0].context == more[0].context
+        {
+            all.extend_from_slice(more);
+            return;
+        }
+        steps.push(step);
+    }
+
+    fn attributes(&mut self, config: &Attributes, processor: usize) -> Result<(), ConfigError> {
+        let actions = config.actions.iter().map(|action| actions::Step::new(action, self, processor));
+        let actions = actions.collect::<Result<Vec<_>, _>>()?;
+        if config.spans.include.is_none() && config.spans.exclude.is_none() {
+            self.steps[slot(Kind::Span)].extend(actions.into_iter().map(Step::Action));
+        } else {
+            let spans = Choice::new(&config.spans, &mut self.patterns)?;
+            self.tree(TreeStep::Actions(spans, actions));
+        }
+        Ok(())
+    }
+
+    /// Statements go into the walk until one needs the tree; those after it follow it there, which costs less than
+    /// another walk.
     fn transform(&mut self, config: &Transform, processor: usize) -> Result<(), ConfigError> {
         for group in &config.trace_statements {
-            let context = match &group.context {
-                None => None,
-                Some(Located { value, at }) => Some(Context::named(value).ok_or_else(|| ConfigError {
-                    at: at.clone(),
-                    message: format!(
-                        "`{value}` is not a context; there are resource, scope, span, spanevent, spanlink"
-                    ),
-                })?),
-            };
+            self.groups += 1;
+            let context = group.context.as_ref().map(filter::context).transpose()?;
             let mode = group.error_mode.unwrap_or(config.error_mode);
             for statement in &group.statements {
                 let conditions: Vec<&str> =
                     group.conditions.iter().map(|condition| condition.value.as_str()).collect();
                 let content = format!("{mode:?} {} {}", conditions.join("\n"), statement.value);
                 let rule = self.rule_at(processor, &content, &statement.at);
-                let resolver = Resolver::new(self, context, &statement.at);
-                let result = resolver.statement(&statement.value, &group.conditions, mode, rule);
-                let (kind, statement) = result
+                let resolver = Resolver::new(&mut self.patterns, context, &statement.at);
+                let statement = resolver
+                    .statement(&statement.value, &group.conditions, mode, rule)
                     .map_err(|error| ConfigError { at: statement.at.clone(), message: error.to_string() })?;
-                self.steps[slot(kind)].push(Step::Statement(Box::new(statement)));
+                self.statement(statement);
             }
         }
         Ok(())
+    }
+
+    fn statement(&mut self, statement: program::Statement) {
+        if !self.is_on_tree()
+            && let Some((kind, lowered)) = lower(&statement, self)
+        {
+            self.steps[slot(kind)].push(Step::Statement(Box::new(lowered)));
+            return;
+        }
+        self.tree(TreeStep::Statements(self.groups, vec![statement]));
     }
 }

@@ -55,6 +55,11 @@ impl Keys {
         self.names.len() + 1
     }
 
+    /// A known key's text.
+    pub(super) fn name(&self, id: KeyId) -> Option<&[u8]> {
+        self.names.get(id.index().checked_sub(1)?).map(|name| &**name)
+    }
+
     /// The number of a key.
     #[inline]
     pub(super) fn find(&self, name: &[u8]) -> KeyId {

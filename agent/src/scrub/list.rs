@@ -293,7 +293,7 @@ impl List {
 }
 
 /// The number of the field `attributes`; a message that has none never gets one.
-fn attributes_number(kind: Kind) -> u32 {
+pub(super) fn attributes_number(kind: Kind) -> u32 {
     match kind {
         Kind::Resource => 1,
         Kind::Span => 9,

@@ -74,6 +74,11 @@ pub(super) static EDITS: LazyLock<Counters> = LazyLock::new(|| {
     )
 });
 
+/// Spans that a filter has dropped.
+pub(super) static FILTERED: LazyLock<Counters> = LazyLock::new(|| {
+    counter("otelcol_processor_filter_spans_filtered", "Spans that the filter has dropped.", &["filter"])
+});
+
 /// Statements and actions that could not handle a value.
 pub(super) static ERRORS: LazyLock<Counters> = LazyLock::new(|| {
     counter(
@@ -114,6 +119,8 @@ pub(super) struct Tally {
     pub(super) set: u64,
     /// Values that could not be handled.
     pub(super) errors: u64,
+    /// Spans that a filter has dropped, with a scope or a resource too.
+    pub(super) filtered: u64,
 }
 
 /// One processor's counters, resolved once.
@@ -125,6 +132,8 @@ pub(super) struct Handles {
     set: prometheus::IntCounter,
     errors: prometheus::IntCounter,
     incoming: prometheus::IntCounter,
+    /// Under the Collector's name.
+    filtered: Option<prometheus::IntCounter>,
     /// Spans seen and values masked, under the Collector's names.
     redaction: Option<(prometheus::IntCounter, prometheus::IntCounter)>,
 }
@@ -140,9 +149,15 @@ impl Handles {
             set: edits("set"),
             errors: ERRORS.with_label_values(&[processor]),
             incoming: INCOMING.with_label_values(&[processor, "traces"]),
+            filtered: None,
             redaction: redaction
                 .then(|| (PROCESSED.with_label_values(&[processor]), MASKED.with_label_values(&[processor]))),
         }
+    }
+
+    /// With the counter of a filter.
+    pub(super) fn of_filter(processor: &str) -> Self {
+        Self { filtered: Some(FILTERED.with_label_values(&[processor])), ..Self::new(processor, false) }
     }
 
     /// Adds what was done to one request of so many spans.
@@ -158,6 +173,9 @@ impl Handles {
         add(&self.set, tally.set);
         add(&self.errors, tally.errors);
         add(&self.incoming, spans);
+        if let Some(filtered) = &self.filtered {
+            add(filtered, tally.filtered);
+        }
         if let Some((processed, masked)) = &self.redaction {
             add(processed, spans);
             add(masked, tally.masked);

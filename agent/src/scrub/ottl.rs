@@ -1,7 +1,8 @@
-//! `transform`: statements of OTTL, the OpenTelemetry Transformation Language, over what a scrubber may change.
+//! `transform`: statements of OTTL, the OpenTelemetry Transformation Language.
 //!
-//! Text goes through [`lexer`] and [`grammar`]; [`resolve`] turns the tree into what [`exec`] runs. Every error
-//! says the place inside the statement and what is supported.
+//! Text goes through [`lexer`] and [`grammar`]; [`resolve`] turns the tree into a [`program`]. What a walk over the
+//! bytes can do is [lowered](lower) to [`exec`], which touches nothing that a statement does not name; the rest runs
+//! on the request as a [`tree`]. Every error says the place inside the statement and what is supported.
 
 #![forbid(unsafe_code)]
 
@@ -15,10 +16,16 @@ use super::{
     rule::RuleId,
 };
 
+pub(super) mod eval;
 pub(super) mod exec;
-mod grammar;
+mod functions;
+pub(super) mod grammar;
 mod lexer;
+pub(super) mod lower;
+pub(super) mod program;
 pub(super) mod resolve;
+pub(super) mod tree;
+pub(super) mod value;
 
 /// A place inside a statement, 1-based.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +48,18 @@ pub(super) struct OttlError {
     message: String,
 }
 
+/// Reads a statement, or else a condition, and writes it with every argument and parenthesis in its place: what is
+/// written is read as the same. The error is for the operator.
+pub fn canonical(source: &str) -> Result<String, String> {
+    match grammar::statement(source) {
+        Ok(statement) => Ok(statement.to_string()),
+        Err(error) => match grammar::condition(source) {
+            Ok(condition) => Ok(condition.to_string()),
+            Err(_) => Err(error.to_string()),
+        },
+    }
+}
+
 /// An attribute's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
@@ -50,7 +69,7 @@ pub(super) struct Key {
     pub(super) name: Box<str>,
 }
 
-/// What a statement changes.
+/// What a lowered statement changes.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     /// `attributes["key"]`, every occurrence of it
@@ -74,6 +93,19 @@ pub(super) enum Expr {
     Sha256(Box<Expr>),
     /// `Concat([…], "delimiter")`
     Concat(Vec<Expr>, Box<str>),
+    /// Anything else that reads only this message and the resource's attributes.
+    General(Box<General>),
+}
+
+/// An expression as it was resolved, with what it needs to run in a walk.
+#[derive(Clone, Debug)]
+pub(super) struct General {
+    /// The expression.
+    pub(super) expr: program::Expr,
+    /// The message's context.
+    pub(super) context: program::Context,
+    /// Resource attributes that it reads from below, and their slots.
+    pub(super) captured: Vec<(Box<str>, usize)>,
 }
 
 /// Where a statement applies.
@@ -91,6 +123,8 @@ pub(super) enum Condition {
     Matches(Expr, PatternId),
     /// `true`, `false`
     Constant(bool),
+    /// Anything else.
+    General(Box<General>),
 }
 
 /// What is put for a match.
@@ -102,7 +136,7 @@ pub(super) struct Replacement {
     pub(super) hashed: Option<(Box<str>, Box<str>)>,
 }
 
-/// What a statement does.
+/// What a lowered statement does.
 #[derive(Clone, Debug)]
 pub(super) enum Editor {
     /// `set(target, value)`
@@ -125,7 +159,7 @@ pub(super) enum Editor {
     TruncateAll(usize),
 }
 
-/// A statement, ready to run on messages of one kind.
+/// A lowered statement, ready to run on messages of one kind.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     /// What it does.
@@ -136,6 +170,12 @@ pub(super) struct Statement {
     pub(super) mode: ErrorMode,
     /// Its rule.
     pub(super) rule: RuleId,
+}
+
+/// Whether a value is a hash as a whole: it is counted as such.
+fn is_hash(value: &program::Expr) -> bool {
+    use functions::Function::{Fnv, Md5, Sha1, Sha256, Sha512, Xxh3, Xxh128};
+    matches!(value, program::Expr::Call(Fnv | Md5 | Sha1 | Sha256 | Sha512 | Xxh3 | Xxh128, _))
 }
 
 #[cfg(test)]

@@ -102,6 +102,21 @@ impl Patterns {
         self.get(id).regex.search_half_with(&mut caches.caches[id.0 as usize], &input).is_some()
     }
 
+    /// The named groups of the first match, those that took part in it.
+    pub(super) fn groups<'t>(
+        &self,
+        id: PatternId,
+        caches: &mut Caches,
+        text: &'t [u8],
+    ) -> Vec<(&str, &'t [u8])> {
+        let pattern = self.get(id);
+        let captures = &mut caches.slots[id.0 as usize];
+        pattern.regex.search_captures_with(&mut caches.caches[id.0 as usize], &Input::new(text), captures);
+        let named =
+            pattern.groups.iter().enumerate().filter_map(|(number, name)| Some((number, name.as_deref()?)));
+        named.filter_map(|(number, name)| Some((name, &text[captures.get_group(number)?.range()]))).collect()
+    }
+
     /// Appends `text` to `out` with every match replaced. `false`, and nothing appended, where nothing matches.
     pub(super) fn replace(
         &self,
@@ -226,6 +241,11 @@ fn reference(text: &str) -> Option<(&str, &str)> {
 }
 
 impl Pattern {
+    /// The names of its groups.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().filter_map(Option::as_deref)
+    }
+
     fn group(&self, name: &str) -> Option<usize> {
         if name.bytes().all(|b| b.is_ascii_digit()) {
             return name.parse().ok().filter(|index| *index < self.groups.len());

@@ -11,28 +11,32 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
+
 use crate::{
     auth::{Identity, Tenant, claims::Claims},
     config::{Component, ConfigError, auth::ClaimMode, processors::Processor},
     origin::Origin,
     otlp::{
-        Batch, Refusal, RefusalKind,
+        Batch, Context, Refusal, RefusalKind,
         edit::Edits,
         walk::{self, Kind, Limits, Part, Rewrite, Slice},
     },
 };
 
 use super::{
-    builder::{Builder, KINDS, Step, slot},
+    builder::{Builder, Step, slot},
     forgery,
     keys::Keys,
     list::List,
     metrics::{CLAIMS, Handles, Series, Tally, UNKNOWN_FIELDS},
+    ottl::tree,
     pattern::{Caches, Patterns, gate::Gate},
     record::{Record, Recorder},
     redact::Redactor,
     rule::{Account, Rule},
     run::{Captured, Run},
+    stage::{self, Stage, Walk},
     stamp,
 };
 
@@ -44,7 +48,10 @@ pub struct Plan {
     patterns: Patterns,
     keys: Keys,
     gate: Gate,
-    steps: [Vec<Step>; KINDS.len()],
+    /// The first walk, which also checks the request.
+    steps: Walk,
+    /// What comes after it.
+    later: Vec<Stage>,
     redactors: Vec<Redactor>,
     captures: usize,
     handles: Vec<Handles>,
@@ -116,14 +123,15 @@ impl Plan {
         for component in processors {
             builder.processor(component)?;
         }
-        let Builder { patterns, keys, gate, steps, redactors, captures, handles, rules, processors } =
-            builder;
+        let (steps, later) = builder.finish();
+        let Builder { patterns, keys, gate, redactors, captures, handles, rules, processors, .. } = builder;
         Ok(Self {
             id: NEXT_PLAN.fetch_add(1, Ordering::Relaxed),
             patterns,
             keys,
             gate,
             steps,
+            later,
             redactors,
             captures,
             handles,
@@ -171,32 +179,23 @@ impl Plan {
     pub fn apply(&self, batch: Batch, scratch: &mut PlanScratch) -> Result<Batch, Refusal> {
         let began = Instant::now();
         self.adopt(scratch);
-        let PlanScratch { walk: walk_scratch, edits, work, .. } = scratch;
-        let mut rewriter = Rewriter {
-            plan: self,
-            work,
-            origin: batch.context.origin.as_deref(),
-            identity: batch.context.identity.as_deref(),
-            refused: false,
-        };
-        let walked = walk::walk(&batch.data, &self.limits, walk_scratch, &mut rewriter, edits);
-        let refused = rewriter.refused;
-        let summary = walked.map_err(|malformed| Refusal {
-            kind: match malformed.what {
-                walk::What::Bytes | walk::What::Spans => RefusalKind::TooLarge,
-                _ => RefusalKind::Malformed,
-            },
-            cause: malformed.what.cause(),
-            message: malformed.to_string(),
-        });
-        let summary = summary.inspect_err(|_| work.forget())?;
-        let forged = work.forged;
+        let (data, summary, mut refused) = self
+            .walk(&self.steps, &batch.data, &batch.context, scratch)
+            .inspect_err(|_| scratch.work.forget())?;
+        let forged = scratch.work.forged;
         forgery::report(&batch.context, forged);
         if forged.mode == Some(ClaimMode::Reject) {
-            work.forget();
+            scratch.work.forget();
             return Err(forgery::refusal());
         }
-        self.count(work, summary.spans);
+        let (mut data, mut spans) = (data, summary.spans);
+        for stage in &self.later {
+            let failed;
+            (data, spans, failed) =
+                self.stage(stage, data, &batch.context, scratch).inspect_err(|_| scratch.work.forget())?;
+            refused |= failed;
+        }
+        self.count(&mut scratch.work, summary.spans);
         if summary.unknown_fields > 0 {
             self.unknown_fields.inc_by(u64::from(summary.unknown_fields));
         }
@@ -214,9 +213,61 @@ impl Plan {
         if forged.mode == Some(ClaimMode::Quarantine) && self.quarantine.is_some() {
             context.tenant.clone_from(&self.quarantine);
         }
-        let data = edits.apply(&batch.data);
         self.series().took(began.elapsed());
-        Ok(Batch { data, spans: summary.spans, context })
+        Ok(Batch { data, spans, context })
+    }
+
+    /// One walk: the bytes with its edits made, what it found, and whether a statement refuses the request.
+    fn walk(
+        &self,
+        steps: &Walk,
+        data: &Bytes,
+        context: &Context,
+        scratch: &mut PlanScratch,
+    ) -> Result<(Bytes, walk::Summary, bool), Refusal> {
+        let PlanScratch { walk: walk_scratch, edits, work, .. } = scratch;
+        let mut rewriter = Rewriter {
+            plan: self,
+            steps,
+            work,
+            origin: context.origin.as_deref(),
+            identity: context.identity.as_deref(),
+            refused: false,
+        };
+        let walked = walk::walk(data, &self.limits, walk_scratch, &mut rewriter, edits);
+        let refused = rewriter.refused;
+        let summary = walked.map_err(|malformed| Refusal {
+            kind: match malformed.what {
+                walk::What::Bytes | walk::What::Spans => RefusalKind::TooLarge,
+                _ => RefusalKind::Malformed,
+            },
+            cause: malformed.what.cause(),
+            message: malformed.to_string(),
+        })?;
+        Ok((edits.apply(data), summary, refused))
+    }
+
+    /// A stage after the first walk: the bytes after it, their spans, and whether a statement refuses the request.
+    fn stage(
+        &self,
+        stage: &Stage,
+        data: Bytes,
+        context: &Context,
+        scratch: &mut PlanScratch,
+    ) -> Result<(Bytes, u32, bool), Refusal> {
+        match stage {
+            Stage::Walk(steps) => {
+                let (data, summary, refused) = self.walk(steps, &data, context, scratch)?;
+                Ok((data, summary.spans, refused))
+            }
+            Stage::Tree(steps) => {
+                let Work { caches, tally, account, .. } = &mut scratch.work;
+                let (patterns, rules) = (&self.patterns, &self.rules[..]);
+                let mut work = tree::Work { patterns, caches, tally, rules, account, refused: false };
+                let (data, spans) = stage::on_tree(steps, data, &mut work)?;
+                Ok((data, spans, work.refused))
+            }
+        }
     }
 
     /// Makes the scratch fit this plan.
@@ -249,6 +300,7 @@ impl Plan {
 
 struct Rewriter<'a> {
     plan: &'a Plan,
+    steps: &'a Walk,
     work: &'a mut Work,
     origin: Option<&'a Origin>,
     identity: Option<&'a Identity>,
@@ -257,7 +309,7 @@ struct Rewriter<'a> {
 
 impl Rewrite for Rewriter<'_> {
     fn part(&mut self, part: &Part<'_>, edits: &mut Edits) {
-        let steps = &self.plan.steps[slot(part.kind)];
+        let steps = &self.steps[slot(part.kind)];
         if steps.is_empty()
             || part.attributes.is_empty()
                 && part.texts.is_empty()

@@ -69,6 +69,12 @@ impl Recorder {
         self.hits.push((rule, did, place));
     }
 
+    /// Writes down a hit on a request that is a tree: without values, which later steps may still change.
+    pub(super) fn note(&mut self, rule: RuleId, did: Did, (kind, at, field): (Kind, u32, Field)) {
+        let (before, after) = (None, None);
+        self.records.push(Record { rule, did, kind, at, field, hashed_before: false, before, after });
+    }
+
     /// Writes down the hits of a message that all steps are done with.
     pub(super) fn finish(&mut self, part: &Part<'_>, list: &List) {
         for (rule, did, place) in std::mem::take(&mut self.hits) {

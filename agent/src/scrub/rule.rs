@@ -5,9 +5,13 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::Location;
+use crate::{config::Location, otlp::walk::Kind};
 
-use super::{keys::KeyId, metrics::Tally, record::Recorder};
+use super::{
+    keys::KeyId,
+    metrics::Tally,
+    record::{Field, Recorder},
+};
 
 /// A rule's number in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +123,19 @@ impl Account {
         self.any = true;
         if let Some(recorder) = &mut self.recorder {
             recorder.hit(rule, did, place);
+        }
+    }
+
+    /// Counts a hit on a request that is a tree; `place` says in which message, where in the request, and what of it.
+    pub(super) fn hit_on_tree(&mut self, rule: RuleId, did: Did, place: impl FnOnce() -> (Kind, u32, Field)) {
+        let count = &mut self.counts[rule.index()];
+        match did {
+            Did::Failed => count.errors += 1,
+            _ => count.matches += 1,
+        }
+        self.any = true;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(rule, did, place());
         }
     }
 

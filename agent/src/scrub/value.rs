@@ -63,6 +63,36 @@ pub(super) fn put_attribute(out: &mut Vec<u8>, number: u32, key: &[u8], kind: Va
     put_any(out, kind, content);
 }
 
+/// Appends an element of an `ArrayValue`.
+pub(super) fn put_element(out: &mut Vec<u8>, kind: ValueKind, content: &[u8]) {
+    out.push(0x0a);
+    encode::varint(out, any_len(kind, content) as u64);
+    put_any(out, kind, content);
+}
+
+/// The elements of an `ArrayValue`.
+pub(super) fn elements(content: &[u8]) -> impl Iterator<Item = (ValueKind, &[u8])> {
+    let mut rest = content;
+    std::iter::from_fn(move || next_field(&mut rest))
+        .filter(|(tag, _)| *tag == 0x0a)
+        .map(|(_, message)| any(message))
+}
+
+/// The members of a `KeyValueList`: key, kind and content of each.
+pub(super) fn members(content: &[u8]) -> impl Iterator<Item = (&[u8], ValueKind, &[u8])> {
+    let mut rest = content;
+    std::iter::from_fn(move || next_field(&mut rest))
+        .filter(|(tag, _)| *tag == 0x0a)
+        .map(|(_, member)| attribute(member))
+}
+
+/// A `KeyValue` message: its key, and its value's kind and content.
+pub(super) fn attribute(message: &[u8]) -> (&[u8], ValueKind, &[u8]) {
+    let (key, value) = key_value(message);
+    let (kind, content) = any(value);
+    (key, kind, content)
+}
+
 /// One field of a message; `None` at the end or where the bytes are not a message (the walker has checked them).
 pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
     let (tag, after) = varint(rest)?;

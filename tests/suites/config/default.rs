@@ -15,8 +15,11 @@ use spanwarden::{
 use super::{config, load, path};
 
 fn is_scrubbing(component: &Component<Processor>) -> bool {
-    use Processor::{Attributes, K8sAttributes, Redaction, Resource, Transform};
-    matches!(component.config, Redaction(_) | Transform(_) | Attributes(_) | Resource(_) | K8sAttributes(_))
+    use Processor::{Attributes, Filter, K8sAttributes, Redaction, Resource, Span, Transform};
+    matches!(
+        component.config,
+        Redaction(_) | Transform(_) | Attributes(_) | Resource(_) | Filter(_) | Span(_) | K8sAttributes(_)
+    )
 }
 
 /// Patterns, statements and policies compile.

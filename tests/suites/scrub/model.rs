@@ -88,9 +88,14 @@ impl Owner {
     }
 }
 
-/// The operations as the processors of a configuration.
-pub(crate) fn yaml(ops: &[Op]) -> String {
+/// The operations as the processors of a configuration. With `tree`, behind a statement that changes nothing and that
+/// a walk can't run, so that the statements after it run on the request as a tree.
+pub(crate) fn yaml(ops: &[Op], tree: bool) -> String {
     let mut processors = serde_json::Map::new();
+    if tree {
+        let nothing = json!({ "trace_statements": ["set(span.cache[\"x\"], 1)"] });
+        processors.insert("transform/first".into(), nothing);
+    }
     for (index, op) in ops.iter().enumerate() {
         let (kind, config) = match op {
             Op::Redact { allow_all, allowed, blocked, ignored, values, fine } => {
@@ -109,8 +114,8 @@ pub(crate) fn yaml(ops: &[Op]) -> String {
         };
         processors.insert(format!("{kind}/{index}"), config);
     }
-    let names: Vec<_> =
-        (0..ops.len()).map(|index| processors.keys().find(|k| k.ends_with(&format!("/{index}")))).collect();
+    let places = tree.then(|| "/first".to_owned()).into_iter().chain((0..ops.len()).map(|n| format!("/{n}")));
+    let names: Vec<_> = places.map(|place| processors.keys().find(|key| key.ends_with(&place))).collect();
     json!({
         "receivers": { "otlp": { "protocols": { "grpc": {} } } },
         "processors": processors,
@@ -275,8 +280,28 @@ fn plain(attribute: &KeyValue) -> Option<Vec<u8>> {
         Value::IntValue(number) => number.to_string().into_bytes(),
         Value::BoolValue(flag) => flag.to_string().into_bytes(),
         Value::DoubleValue(number) => number.to_string().into_bytes(),
-        _ => return None,
+        nested => json_of(Some(nested)).to_string().into_bytes(),
     })
+}
+
+/// Lists and maps are matched as JSON; of a key that occurs twice the last counts.
+fn json_of(value: Option<&Value>) -> serde_json::Value {
+    let any = |any: Option<&AnyValue>| json_of(any.and_then(|any| any.value.as_ref()));
+    match value {
+        None => serde_json::Value::Null,
+        Some(Value::StringValue(text)) => json!(text),
+        Some(Value::BoolValue(flag)) => json!(flag),
+        Some(Value::IntValue(number)) => json!(number),
+        Some(Value::DoubleValue(number)) => json!(number),
+        Some(Value::BytesValue(bytes)) => {
+            json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        }
+        Some(Value::ArrayValue(array)) => array.values.iter().map(|value| any(Some(value))).collect(),
+        Some(Value::KvlistValue(list)) => serde_json::Value::Object(
+            list.values.iter().map(|pair| (pair.key.clone(), any(pair.value.as_ref()))).collect(),
+        ),
+        Some(_) => serde_json::Value::Null,
+    }
 }
 
 fn compiled(pattern: &str) -> Regex {

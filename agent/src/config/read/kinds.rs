@@ -31,6 +31,8 @@ fn built(section: Section) -> &'static [(&'static str, &'static str)] {
             ("transform", "transform"),
             ("attributes", "attributes"),
             ("resource", "resource"),
+            ("filter", "filter"),
+            ("span", "span"),
             ("k8sattributes", "k8sattributes"),
             ("k8s_attributes", "k8sattributes"),
             ("tail_sampling", "tail_sampling"),
@@ -162,14 +164,13 @@ const RECEIVERS: [&str; 62] = [
     "zipkin",
 ];
 
-const PROCESSORS: [&str; 31] = [
+const PROCESSORS: [&str; 29] = [
     "cumulativetodelta",
     "coralogix",
     "deltatocumulative",
     "deltatorate",
     "dns_lookup",
     "dynamic_sampling",
-    "filter",
     "geoip",
     "groupbyattrs",
     "groupbytrace",
@@ -189,7 +190,6 @@ const PROCESSORS: [&str; 31] = [
     "routing",
     "schema",
     "servicegraph",
-    "span",
     "sumologic",
     "tracestate",
     "unroll",

@@ -17,6 +17,8 @@ pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Processor {
         "transform" => Processor::Transform(scrubbing::transform::read(fields)),
         "attributes" => Processor::Attributes(scrubbing::actions::attributes(fields)),
         "resource" => Processor::Resource(scrubbing::actions::resource(fields)),
+        "filter" => Processor::Filter(scrubbing::filter::read(fields)),
+        "span" => Processor::Span(scrubbing::spans::rules(fields)),
         "k8sattributes" => Processor::K8sAttributes(k8s_attributes::read(fields)),
         _ => Processor::TailSampling(tail_sampling::read(fields)),
     }

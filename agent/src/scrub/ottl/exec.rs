@@ -8,10 +8,15 @@ use std::borrow::Cow;
 
 use crate::{config::processors::ErrorMode, otlp::walk::ValueKind};
 
-use super::{Condition, Editor, Expr, Key, Replacement, Statement, Target};
+use super::{
+    Condition, Editor, Expr, General, Key, Replacement, Statement, Target,
+    eval::{Eval, Own, Pick, World},
+    program::{Context, Field},
+    value::{Key as Inner, Value as Any},
+};
 use crate::scrub::{
     hash::put_sha256,
-    keys::KeyId,
+    keys::{KeyId, Keys},
     list::{List, State},
     pattern::{Caches, PatternId, Patterns},
     rule::{Did, Place},
@@ -221,6 +226,17 @@ fn set_attribute(statement: &Statement, run: &mut Run<'_>, key: &Key, value: &Ex
 
 /// Evaluates into the run's scratch text, so that the list can be changed after.
 fn evaluate_out(value: &Expr, run: &mut Run<'_>, current: Current) -> Result<ValueKind, Unfit> {
+    if let Expr::General(general) = value {
+        let seen = Seen { list: run.list, buf: run.buf, captured: run.captured, keys: run.keys, general };
+        let own = current.and_then(|current| seen.own(current));
+        let mut eval = Eval::new(run.patterns, run.caches, false);
+        eval.own = own;
+        let value = eval.value(&general.expr, &seen).map_err(|_| Unfit)?;
+        let (kind, content) = value.parts().map_err(|_| Unfit)?;
+        run.out.clear();
+        run.out.extend_from_slice(&content);
+        return Ok(kind);
+    }
     let view = View { list: run.list, buf: run.buf, captured: run.captured, patterns: run.patterns };
     // A hash on its own, which is the usual case, needs no text in between.
     let (hashed, value) = match value {
@@ -298,8 +314,12 @@ fn set_text(statement: &Statement, run: &mut Run<'_>, number: u32, value: &Expr)
 }
 
 fn count_set(statement: &Statement, run: &mut Run<'_>, value: &Expr, place: Place) {
-    let did = if matches!(value, Expr::Sha256(_)) { Did::Hashed } else { Did::Set };
-    run.hit(statement.rule, did, place);
+    let hash = match value {
+        Expr::Sha256(_) => true,
+        Expr::General(general) => super::is_hash(&general.expr),
+        _ => false,
+    };
+    run.hit(statement.rule, if hash { Did::Hashed } else { Did::Set }, place);
 }
 
 fn unfit(statement: &Statement, run: &mut Run<'_>, place: Place) {
@@ -323,6 +343,17 @@ struct View<'v> {
 /// Whether the statement applies.
 fn holds(statement: &Statement, run: &mut Run<'_>, current: Current) -> bool {
     let Some(condition) = &statement.condition else { return true };
+    if let Condition::General(general) = condition {
+        let seen = Seen { list: run.list, buf: run.buf, captured: run.captured, keys: run.keys, general };
+        let own = current.and_then(|current| seen.own(current));
+        let mut eval = Eval::new(run.patterns, run.caches, statement.mode == ErrorMode::DropValue);
+        eval.own = own;
+        let holds = eval.holds(&general.expr, &seen);
+        if eval.failed {
+            unfit(statement, run, Place::Message);
+        }
+        return holds;
+    }
     let view = View { list: run.list, buf: run.buf, captured: run.captured, patterns: run.patterns };
     can_be(condition, true, &view, run.caches, current)
 }
@@ -337,6 +368,8 @@ fn can_be(
 ) -> bool {
     match condition {
         Condition::Constant(value) => *value == wanted,
+        // Only ever a whole condition, which is asked before.
+        Condition::General(_) => true,
         Condition::Not(term) => can_be(term, !wanted, view, caches, current),
         Condition::And(terms) if wanted => terms.iter().all(|term| can_be(term, true, view, caches, current)),
         Condition::And(terms) => terms.iter().any(|term| can_be(term, false, view, caches, current)),
@@ -349,12 +382,15 @@ fn can_be(
             })
         }
         Condition::Matches(target, pattern) => any_value(target, view, current, &mut |(kind, content)| {
-            let text = value::number_text(kind, content);
             let text = match kind {
-                ValueKind::String | ValueKind::Bytes => Some(content),
-                _ => text.as_deref().map(str::as_bytes),
+                ValueKind::String | ValueKind::Bytes => Some(Cow::Borrowed(content)),
+                ValueKind::Array | ValueKind::KvList => {
+                    let json = Any::of(kind, Cow::Borrowed(content)).to_json();
+                    Some(Cow::Owned(json.to_string().into_bytes()))
+                }
+                _ => value::number_text(kind, content).map(|text| Cow::Owned(text.into_bytes())),
             };
-            text.is_some_and(|text| view.patterns.is_match(*pattern, caches, text)) == wanted
+            text.is_some_and(|text| view.patterns.is_match(*pattern, caches, &text)) == wanted
         }),
     }
 }
@@ -426,15 +462,89 @@ fn evaluate<'v>(expr: &'v Expr, view: &View<'v>, current: Current) -> Result<Val
                 match kind {
                     ValueKind::String => joined.extend_from_slice(&content),
                     ValueKind::Empty => joined.extend_from_slice(b"<nil>"),
-                    kind => match value::number_text(kind, &content) {
-                        Some(text) => joined.extend_from_slice(text.as_bytes()),
-                        None => return Err(Unfit),
+                    kind => match Any::of(kind, content).to_text() {
+                        Ok(Some(text)) => joined.extend_from_slice(&text),
+                        _ => return Err(Unfit),
                     },
                 }
             }
             (ValueKind::String, Cow::Owned(joined))
         }
+        // Only ever a whole value, which is evaluated before.
+        Expr::General(_) => return Err(Unfit),
     })
+}
+
+/// What a general expression reads in a walk.
+struct Seen<'v> {
+    list: &'v List,
+    buf: &'v [u8],
+    captured: &'v [Captured],
+    keys: &'v Keys,
+    general: &'v General,
+}
+
+impl<'v> Seen<'v> {
+    /// The occurrence that is being treated.
+    fn own(&self, (id, at): (KeyId, usize)) -> Option<Own<'v>> {
+        let name = std::str::from_utf8(self.keys.name(id)?).ok()?;
+        Some(Own { owner: self.general.context, name, at })
+    }
+
+    fn slot(&self, owner: Context, name: &str) -> Option<&'v Captured> {
+        if owner == self.general.context {
+            return None;
+        }
+        let (_, slot) = self.general.captured.iter().find(|(known, _)| **known == *name)?;
+        Some(&self.captured[*slot])
+    }
+}
+
+impl World for Seen<'_> {
+    fn read(&self, owner: Context, field: Field, keys: &[Inner], pick: Pick) -> Any<'_> {
+        let number = match (field, keys) {
+            (Field::Attributes, [Inner::Name(name), rest @ ..]) => {
+                return self.attribute(owner, name, pick).dig(rest);
+            }
+            (Field::Text(number), _) => number,
+            (Field::TraceState | Field::SchemaUrl, _) => 3,
+            (Field::StatusMessage, _) => 2,
+            _ => return Any::Nil,
+        };
+        let mut texts = self.list.texts.iter();
+        let text = texts.find(|text| text.number == number && text.state != State::Deleted);
+        Any::Text(Cow::Borrowed(text.map_or(&[][..], |text| self.list.bytes(self.buf, text.value))))
+    }
+
+    fn occurrences(&self, owner: Context, name: &str) -> usize {
+        match self.slot(owner, name) {
+            Some(values) => values.len(),
+            None => self.list.with_key(self.keys.find(name.as_bytes())).count(),
+        }
+    }
+
+    fn is_root(&self) -> bool {
+        // A statement that asks is not lowered.
+        false
+    }
+}
+
+impl Seen<'_> {
+    fn attribute(&self, owner: Context, name: &str, pick: Pick) -> Any<'_> {
+        if let Some(values) = self.slot(owner, name) {
+            let Pick::Nth(nth) = pick else { return Any::Nil };
+            let value = values.get(nth).or(values.last());
+            return value.map_or(Any::Nil, |(kind, content)| Any::of(*kind, Cow::Borrowed(content)));
+        }
+        let index = match pick {
+            Pick::At(index) => Some(index),
+            Pick::Nth(nth) => self.list.with_key(self.keys.find(name.as_bytes())).take(nth + 1).last(),
+        };
+        index.map_or(Any::Nil, |index| {
+            let item = &self.list.items[index];
+            Any::of(item.kind, Cow::Borrowed(self.list.bytes(self.buf, item.value)))
+        })
+    }
 }
 
 fn same(left: (ValueKind, &[u8]), right: (ValueKind, &[u8])) -> bool {

@@ -38,18 +38,32 @@ impl Token {
 }
 
 /// Longest first.
-const SIGNS: [&str; 19] =
-    ["==", "!=", "<=", ">=", "=>", "(", ")", "[", "]", "{", "}", ",", ".", ":", "<", ">", "=", "+", "-"];
+const SIGNS: [&str; 21] = [
+    "==", "!=", "<=", ">=", "=>", "(", ")", "[", "]", "{", "}", ",", ".", ":", "<", ">", "=", "+", "-", "*",
+    "/",
+];
+
+/// Longest statement, in bytes.
+const MAX_LENGTH: usize = 64 << 10;
 
 /// Splits a statement or a condition into tokens with their places.
 pub(super) fn tokens(source: &str) -> Result<Vec<(At, Token)>, OttlError> {
-    let mut lexer = Lexer { rest: source, at: At { line: 1, column: 1 } };
-    let mut tokens = Vec::new();
+    let mut lexer = Lexer { rest: source, at: At { line: 1, column: 1 }, after_value: false };
+    if source.len() > MAX_LENGTH {
+        return Err(lexer.error(format!("a statement has at most {} KiB", MAX_LENGTH >> 10)));
+    }
+    let mut tokens: Vec<(At, Token)> = Vec::new();
     loop {
         lexer.skip(char::is_whitespace);
         let at = lexer.at;
         let token = lexer.token()?;
         let end = token == Token::End;
+        lexer.after_value = match &token {
+            Token::Lower(word) => !matches!(word.as_str(), "and" | "or" | "not" | "where"),
+            Token::Sign(sign) => matches!(*sign, ")" | "]" | "}"),
+            Token::Upper(_) | Token::Text(_) | Token::Int(_) | Token::Float(_) | Token::Bytes(_) => true,
+            Token::End => false,
+        };
         tokens.push((at, token));
         if end {
             return Ok(tokens);
@@ -60,6 +74,8 @@ pub(super) fn tokens(source: &str) -> Result<Vec<(At, Token)>, OttlError> {
 struct Lexer<'a> {
     rest: &'a str,
     at: At,
+    /// The last token ended a value, so that `+` and `-` stand between two numbers and not before one.
+    after_value: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -90,8 +106,9 @@ impl<'a> Lexer<'a> {
         if first == '"' {
             return self.text();
         }
-        if first.is_ascii_digit() || first == '-' && self.rest[1..].starts_with(|c: char| c.is_ascii_digit())
-        {
+        let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        let signed = !self.after_value && matches!(first, '-' | '+' | '.') && digit(&self.rest[1..]);
+        if first.is_ascii_digit() || signed {
             return self.number();
         }
         if first.is_ascii_alphabetic() {
@@ -103,7 +120,6 @@ impl<'a> Lexer<'a> {
                 self.advance(sign.len());
                 Ok(Token::Sign(sign))
             }
-            None if matches!(first, '*' | '/') => Err(self.error("arithmetic is known but not built yet")),
             None if first == '\'' => Err(self.error("strings stand in double quotes")),
             None => Err(self.error(format!("`{first}` is not part of OTTL"))),
         }
@@ -163,24 +179,49 @@ impl<'a> Lexer<'a> {
     fn number(&mut self) -> Result<Token, OttlError> {
         let at = self.at;
         let bad = |message: &str| OttlError { at, message: message.into() };
-        let end = self.rest[1..]
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
-            .map_or(self.rest.len(), |i| i + 1);
-        let text = self.advance(end);
-        if let Some(digits) = text.strip_prefix("0x") {
-            let pairs = digits.as_bytes().chunks(2);
-            return pairs
-                .map(|pair| {
-                    std::str::from_utf8(pair).ok().filter(|p| p.len() == 2).map(|p| u8::from_str_radix(p, 16))
-                })
-                .map(|byte| byte.and_then(Result::ok))
-                .collect::<Option<Vec<u8>>>()
+        let bytes = self.rest.as_bytes();
+        if self.rest.starts_with("0x") {
+            let text = self.skip(|c| c.is_ascii_alphanumeric());
+            return hex_bytes(&text[2..])
                 .map(Token::Bytes)
                 .ok_or_else(|| bad("a byte literal is `0x` and pairs of hex digits"));
         }
-        if text.contains('.') {
-            return text.parse().map(Token::Float).map_err(|_| bad("this is not a number"));
+        let digits = |from: usize| {
+            let rest = bytes.get(from..).unwrap_or_default();
+            from + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+        };
+        let mut end = digits(usize::from(matches!(bytes[0], b'-' | b'+')));
+        let mut float = false;
+        if bytes.get(end) == Some(&b'.') && digits(end + 1) > end + 1 {
+            (end, float) = (digits(end + 1), true);
+        }
+        if matches!(bytes.get(end), Some(b'e' | b'E')) {
+            let sign = end + 1 + usize::from(matches!(bytes.get(end + 1), Some(b'-' | b'+')));
+            if digits(sign) > sign {
+                (end, float) = (digits(sign), true);
+            }
+        }
+        let text = self.advance(end);
+        if self.rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(bad("this is not a number"));
+        }
+        if float {
+            let value = text.parse().ok().filter(|value: &f64| value.is_finite());
+            return value.map(Token::Float).ok_or_else(|| bad("this is not a number of 64 bits"));
         }
         text.parse().map(Token::Int).map_err(|_| bad("this is not an integer of 64 bits"))
     }
+}
+
+/// Pairs of hex digits, at least one.
+fn hex_bytes(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            Some((digit(*high)? << 4 | digit(*low)?) as u8)
+        }
+        _ => None,
+    };
+    pairs.map(byte).collect::<Option<Vec<u8>>>().filter(|bytes| !bytes.is_empty())
 }

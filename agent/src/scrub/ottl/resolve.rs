@@ -1,219 +1,141 @@
-//! From OTTL's tree to what runs: paths to fields, functions to editors, names to keys and patterns.
+//! From OTTL's tree to what runs: paths to fields, functions to what they do, patterns compiled.
+
+#![forbid(unsafe_code)]
 
 use crate::{
-    config::{Located, processors::ErrorMode},
-    otlp::{
-        encode,
-        walk::{Kind, ValueKind},
-    },
+    config::{Located, Location, processors::ErrorMode},
+    otlp::{encode, walk::ValueKind},
+    scrub::{pattern::Patterns, rule::RuleId},
 };
 
 use super::{
-    At, Condition, Editor, Expr, Key, OttlError, Replacement, Statement, Target,
-    grammar::{self, Call, Field, Node, What},
+    At, OttlError,
+    grammar::{self, Call, Node, What},
+    program::{Context, Expr, KeyExpr, Keys, Statement},
+    value::Key,
 };
-use crate::scrub::{builder::Builder, pattern::Template, rule::RuleId};
 
-const EDITORS: &str = "set, delete_key, delete_matching_keys, keep_keys, keep_matching_keys, replace_pattern, \
-                       replace_all_patterns and truncate_all";
+mod call;
+mod editors;
+mod paths;
 
-/// Where a statement's paths begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::scrub) enum Context {
-    /// `resource`
-    Resource,
-    /// `scope`, `instrumentation_scope`
-    Scope,
-    /// `span`
-    Span,
-    /// `spanevent`
-    SpanEvent,
-    /// `spanlink`: ours, the Collector has no way to a link's attributes
-    SpanLink,
-}
-
-impl Context {
-    /// By its name in paths and under `context:`.
-    pub(in crate::scrub) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "resource" => Self::Resource,
-            "scope" | "instrumentation_scope" => Self::Scope,
-            "span" => Self::Span,
-            "spanevent" => Self::SpanEvent,
-            "spanlink" => Self::SpanLink,
-            _ => return None,
-        })
-    }
-
-    fn kind(self) -> Kind {
-        match self {
-            Self::Resource => Kind::Resource,
-            Self::Scope => Kind::Scope,
-            Self::Span => Kind::Span,
-            Self::SpanEvent => Kind::Event,
-            Self::SpanLink => Kind::Link,
-        }
-    }
-}
-
-/// A place that a path names.
-#[derive(Clone, Debug)]
-enum Place {
-    Attributes,
-    Attribute(Key),
-    Text(u32),
-}
-
-/// Turns statements of one group into steps.
+/// Turns statements of one group into what runs.
 pub(in crate::scrub) struct Resolver<'a> {
-    /// What is being compiled.
-    pub(in crate::scrub) builder: &'a mut Builder,
+    /// Where patterns are compiled.
+    patterns: &'a mut Patterns,
     /// `context:`, where the group has one.
-    pub(in crate::scrub) context: Option<Context>,
+    context: Option<Context>,
     /// Where the statement stands, for patterns.
-    pub(in crate::scrub) at: crate::config::Location,
-    /// The message that the statement works on, once a path has said it.
-    kind: Option<Kind>,
+    at: &'a Location,
+    /// The innermost context that a path has named so far, and where.
+    inner: Option<(Context, At)>,
 }
 
 impl<'a> Resolver<'a> {
-    /// For one statement.
+    /// For one statement, or one condition.
     pub(in crate::scrub) fn new(
-        builder: &'a mut Builder,
+        patterns: &'a mut Patterns,
         context: Option<Context>,
-        at: &crate::config::Location,
+        at: &'a Location,
     ) -> Self {
-        Self { builder, context, at: at.clone(), kind: None }
+        Self { patterns, context, at, inner: None }
     }
 
-    /// Resolves a statement under the group's conditions.
+    /// Resolves a statement under the group's conditions, of which one must hold.
     pub(in crate::scrub) fn statement(
         mut self,
         source: &str,
         conditions: &[Located<String>],
         mode: ErrorMode,
         rule: RuleId,
-    ) -> Result<(Kind, Statement), OttlError> {
+    ) -> Result<Statement, OttlError> {
         let tree = grammar::statement(source)?;
         let editor = self.editor(tree.at, &tree.editor)?;
-        let mut all = Vec::new();
+        let own = tree.condition.as_ref().map(|condition| self.condition(condition)).transpose()?;
         let mut any = Vec::new();
         for condition in conditions {
-            let tree = grammar::condition(&condition.value)?;
-            any.push(self.condition(&tree)?);
+            any.push(self.condition(&grammar::condition(&condition.value)?)?);
         }
-        if !any.is_empty() {
-            all.push(Condition::Or(any));
-        }
-        if let Some(tree) = &tree.condition {
-            all.push(self.condition(tree)?);
-        }
-        let condition = if all.len() > 1 { Some(Condition::And(all)) } else { all.pop() };
-        let kind = self.kind.ok_or_else(|| OttlError { at: tree.at, message: "it names no path".into() })?;
-        Ok((kind, Statement { editor, condition, mode, rule }))
+        let group = if any.len() > 1 { Some(Expr::Or(any)) } else { any.pop() };
+        let condition = match (group, own) {
+            (Some(group), Some(own)) => Some(Expr::And(vec![group, own])),
+            (group, own) => group.or(own),
+        };
+        let context = self.whole_context(tree.at)?;
+        Ok(Statement { context, editor, condition, mode, rule })
     }
 
-    fn editor(&mut self, at: At, call: &Call) -> Result<Editor, OttlError> {
-        let arguments = |names: &[&str], needed| arguments(at, call, names, needed);
-        Ok(match call.name.as_str() {
-            "set" => {
-                let [target, value] = arguments(&["target", "value"], 2)?[..] else {
-                    unreachable!("two are needed")
-                };
-                let place = self.target(target.expect("needed"))?;
-                if self.kind == Some(Kind::Status) {
-                    return fail(
-                        at,
-                        "setting status.message is known but not built yet; replace_pattern on it is",
-                    );
-                }
-                Editor::Set(place, self.expr(value.expect("needed"))?)
-            }
-            "delete_key" => {
-                let given = arguments(&["target", "key"], 2)?;
-                self.map(given[0].expect("needed"))?;
-                let key = text(given[1].expect("needed"))?;
-                Editor::DeleteKey(self.builder.keys.add(key))
-            }
-            "delete_matching_keys" | "keep_matching_keys" => {
-                let given = arguments(&["target", "pattern"], 2)?;
-                self.map(given[0].expect("needed"))?;
-                let pattern = self.pattern(given[1].expect("needed"))?;
-                if call.name.starts_with("keep") {
-                    Editor::KeepMatchingKeys(pattern)
-                } else {
-                    Editor::DeleteMatchingKeys(pattern)
-                }
-            }
-            "keep_keys" => {
-                let given = arguments(&["target", "keys"], 2)?;
-                self.map(given[0].expect("needed"))?;
-                let node = given[1].expect("needed");
-                let What::List(keys) = &node.what else {
-                    return fail(node.at, "here stands a list of strings");
-                };
-                let ids = keys.iter().map(|key| Ok(self.builder.keys.add(text(key)?)));
-                Editor::KeepKeys(ids.collect::<Result<_, OttlError>>()?)
-            }
-            "replace_pattern" => {
-                let names = ["target", "regex", "replacement", "function", "replacementFormat"];
-                let given = arguments(&names, 3)?;
-                let target = self.target(given[0].expect("needed"))?;
-                let pattern = self.pattern(given[1].expect("needed"))?;
-                let replacement = self.replacement(pattern, &given[2..])?;
-                Editor::ReplacePattern(target, pattern, replacement)
-            }
-            "replace_all_patterns" => {
-                let names = ["target", "mode", "regex", "replacement", "function", "replacementFormat"];
-                let given = arguments(&names, 4)?;
-                self.map(given[0].expect("needed"))?;
-                let mode = given[1].expect("needed");
-                let pattern = self.pattern(given[2].expect("needed"))?;
-                let replacement = self.replacement(pattern, &given[3..])?;
-                match text(mode)? {
-                    "value" => Editor::ReplaceAllValues(pattern, replacement),
-                    "key" => Editor::ReplaceAllKeys(pattern, replacement),
-                    _ => return fail(mode.at, "the mode is \"value\" or \"key\""),
-                }
-            }
-            "truncate_all" => {
-                let given = arguments(&["target", "limit"], 2)?;
-                self.map(given[0].expect("needed"))?;
-                let node = given[1].expect("needed");
-                let What::Int(limit) = node.what else { return fail(node.at, "here stands an integer") };
-                let limit = usize::try_from(limit);
-                Editor::TruncateAll(limit.or_else(|_| fail(node.at, "the limit is not below 0"))?)
-            }
-            name => return fail(at, format!("the editor `{name}` is not built; there are {EDITORS}")),
-        })
+    /// Resolves a condition by itself, and says for which messages it is asked.
+    pub(in crate::scrub) fn alone(mut self, source: &str) -> Result<(Context, Expr), OttlError> {
+        let tree = grammar::condition(source)?;
+        let condition = self.condition(&tree)?;
+        Ok((self.whole_context(tree.at)?, condition))
     }
 
-    fn condition(&mut self, tree: &grammar::Condition) -> Result<Condition, OttlError> {
-        let mut all = |terms: &[grammar::Condition]| -> Result<Vec<Condition>, OttlError> {
+    /// The messages that the statement runs for: the group's context, or the innermost one that is named.
+    fn whole_context(&self, at: At) -> Result<Context, OttlError> {
+        match (self.context, self.inner) {
+            (Some(context), None) => Ok(context),
+            (Some(context), Some((inner, at))) => {
+                let around =
+                    inner <= context && !(inner == Context::SpanEvent && context == Context::SpanLink);
+                if around {
+                    return Ok(context);
+                }
+                let (inner, context) = (inner.name(), context.name());
+                fail(
+                    at,
+                    format!(
+                        "`{inner}.…` can't be reached from `context: {context}`; write `context: {inner}`"
+                    ),
+                )
+            }
+            (None, Some((inner, _))) => Ok(inner),
+            (None, None) => {
+                fail(at, format!("no path says what this works on; name a context: {}", Context::NAMES))
+            }
+        }
+    }
+
+    /// Notes that a path begins here.
+    fn enter(&mut self, context: Context, at: At) -> Result<(), OttlError> {
+        use Context::{SpanEvent, SpanLink};
+        match self.inner {
+            Some((SpanEvent, _)) if context == SpanLink => {}
+            Some((SpanLink, _)) if context == SpanEvent => {}
+            Some((inner, _)) if inner >= context => return Ok(()),
+            _ => {
+                self.inner = Some((context, at));
+                return Ok(());
+            }
+        }
+        fail(at, "an event and a link of one span are not in each other's reach; use two statements")
+    }
+
+    /// A value that decides.
+    fn condition(&mut self, node: &Node) -> Result<Expr, OttlError> {
+        let mut all = |terms: &[Node]| -> Result<Vec<Expr>, OttlError> {
             terms.iter().map(|term| self.condition(term)).collect()
         };
-        Ok(match tree {
-            grammar::Condition::And(terms) => Condition::And(all(terms)?),
-            grammar::Condition::Or(terms) => Condition::Or(all(terms)?),
-            grammar::Condition::Not(term) => Condition::Not(Box::new(self.condition(term)?)),
-            grammar::Condition::Equal(left, right, equal) => {
-                Condition::Equal(self.expr(left)?, self.expr(right)?, *equal)
+        Ok(match &node.what {
+            What::And(terms) => Expr::And(all(terms)?),
+            What::Or(terms) => Expr::Or(all(terms)?),
+            What::Not(inner) => Expr::Not(Box::new(self.condition(inner)?)),
+            What::Compare(op, left, right) => {
+                Expr::Compare(*op, Box::new(self.expr(left)?), Box::new(self.expr(right)?))
             }
-            grammar::Condition::Value(Node { what: What::Bool(value), .. }) => Condition::Constant(*value),
-            grammar::Condition::Value(Node { at, what: What::Call(call) }) if call.name == "IsMatch" => {
-                let given = arguments(*at, call, &["target", "pattern"], 2)?;
-                let target = self.expr(given[0].expect("needed"))?;
-                Condition::Matches(target, self.pattern(given[1].expect("needed"))?)
-            }
-            grammar::Condition::Value(node) => {
+            What::Bool(_) | What::Call(_) | What::Keyed(..) => self.expr(node)?,
+            _ => {
                 return fail(
                     node.at,
-                    "a condition compares with `==` or `!=`, or is IsMatch(…), true or false",
+                    "a condition compares with ==, !=, <, <=, > or >=, or is a converter such as IsMatch(…), \
+                     true or false",
                 );
             }
         })
     }
 
+    /// A value.
     fn expr(&mut self, node: &Node) -> Result<Expr, OttlError> {
         let literal = |kind, content: Vec<u8>| Expr::Literal(kind, content.into());
         let varint = |number: u64| {
@@ -228,189 +150,92 @@ impl<'a> Resolver<'a> {
             What::Float(number) => literal(ValueKind::Double, number.to_le_bytes().to_vec()),
             What::Bool(flag) => literal(ValueKind::Bool, varint(u64::from(*flag))),
             What::Bytes(bytes) => literal(ValueKind::Bytes, bytes.clone()),
-            What::Path(path) => return self.read(node.at, path),
-            What::Call(call) if call.name == "SHA256" => {
-                let given = arguments(node.at, call, &["target"], 1)?;
-                Expr::Sha256(Box::new(self.expr(given[0].expect("needed"))?))
+            What::List(list) => Expr::List(list.iter().map(|one| self.expr(one)).collect::<Result<_, _>>()?),
+            What::Map(map) => {
+                let members = map.iter().map(|(key, value)| Ok((key.as_str().into(), self.expr(value)?)));
+                Expr::Map(members.collect::<Result<_, OttlError>>()?)
             }
-            What::Call(call) if call.name == "Concat" => {
-                let given = arguments(node.at, call, &["vals", "delimiter"], 2)?;
-                let list = given[0].expect("needed");
-                let What::List(parts) = &list.what else { return fail(list.at, "here stands a list") };
-                let parts = parts.iter().map(|part| self.expr(part)).collect::<Result<_, _>>()?;
-                Expr::Concat(parts, text(given[1].expect("needed"))?.into())
+            What::Path(path) => {
+                let place = self.place(node.at, path)?;
+                Expr::Path(Box::new(place))
             }
-            What::Call(call) => {
-                let message = format!(
-                    "the converter `{}` is not built here; there are SHA256, Concat and, in conditions, IsMatch",
-                    call.name
-                );
-                return fail(node.at, message);
+            What::Call(call) => self.call(node.at, call)?,
+            What::Keyed(inner, keys) => {
+                let inner = self.expr(inner)?;
+                Expr::Dig(Box::new(inner), Keys::new(self.keys(keys)?))
             }
-            What::List(_) => return fail(node.at, "lists as values are known but not built yet"),
-            What::Symbol(name) => {
-                return fail(node.at, format!("the symbol `{name}` is known but not built yet"));
+            What::Symbol(name) => literal(ValueKind::Int, varint(symbol(node.at, name)?)),
+            What::Math(op, left, right) => {
+                for side in [left, right] {
+                    let fits = matches!(
+                        side.what,
+                        What::Int(_)
+                            | What::Float(_)
+                            | What::Path(_)
+                            | What::Call(_)
+                            | What::Keyed(..)
+                            | What::Math(..)
+                            | What::Symbol(_)
+                    );
+                    if !fits {
+                        return fail(
+                            side.at,
+                            "arithmetic takes numbers, paths and converters; join texts with Concat([…], \"\")",
+                        );
+                    }
+                }
+                Expr::Math(*op, Box::new(self.expr(left)?), Box::new(self.expr(right)?))
+            }
+            What::Compare(..) | What::Not(_) | What::And(_) | What::Or(_) => {
+                return fail(node.at, "a comparison belongs after `where`; here stands a value");
             }
         })
     }
 
-    /// A path that is read.
-    fn read(&mut self, at: At, path: &[Field]) -> Result<Expr, OttlError> {
-        let (context, rest) = self.split(at, path)?;
-        let above = context == Context::Resource
-            && (self.context.is_some_and(|own| own != Context::Resource)
-                || self.kind.is_some_and(|kind| kind != Kind::Resource));
-        if above {
-            return match self.place(at, context, rest)?.1 {
-                Place::Attribute(key) => Ok(Expr::Captured(self.builder.capture(key.id))),
-                _ => fail(at, "of the resource, only its attributes can be read from here"),
-            };
-        }
-        match self.at_hand(at, context, rest)? {
-            Place::Attribute(key) => Ok(Expr::Attribute(key.id)),
-            Place::Text(number) => Ok(Expr::Text(number)),
-            Place::Attributes => fail(at, "the whole map as a value is known but not built yet; name a key"),
-        }
-    }
-
-    /// A path that is written: one attribute or a string field.
-    fn target(&mut self, node: &Node) -> Result<Target, OttlError> {
-        let What::Path(path) = &node.what else { return fail(node.at, "the target is a path") };
-        let (context, rest) = self.split(node.at, path)?;
-        match self.at_hand(node.at, context, rest)? {
-            Place::Attribute(key) => Ok(Target::Attribute(key)),
-            Place::Text(number) => Ok(Target::Text(number)),
-            Place::Attributes => {
-                fail(node.at, "the whole map as a target is known but not built yet; name a key")
-            }
-        }
-    }
-
-    /// `attributes`, the whole map.
-    fn map(&mut self, node: &Node) -> Result<(), OttlError> {
-        let What::Path(path) = &node.what else {
-            return fail(node.at, "the target is a map, as in `attributes`");
-        };
-        let (context, rest) = self.split(node.at, path)?;
-        match self.at_hand(node.at, context, rest)? {
-            Place::Attributes => Ok(()),
-            _ => fail(node.at, "the target is a map, as in `attributes`"),
-        }
-    }
-
-    fn pattern(&mut self, node: &Node) -> Result<crate::scrub::pattern::PatternId, OttlError> {
-        let pattern = text(node)?;
-        let compiled = self.builder.patterns.compile(pattern, &self.at);
-        compiled.map_err(|error| OttlError { at: node.at, message: error.message })
-    }
-
-    /// `replacement[, SHA256[, "format %s"]]`.
-    fn replacement(
-        &mut self,
-        pattern: crate::scrub::pattern::PatternId,
-        given: &[Option<&Node>],
-    ) -> Result<Replacement, OttlError> {
-        let template = Template::parse(text(given[0].expect("needed"))?, self.builder.patterns.get(pattern));
-        let format = match given[2] {
-            None => ("".into(), "".into()),
-            Some(node) => match text(node)?.split_once("%s") {
-                Some((before, after)) if !before.contains('%') && !after.contains('%') => {
-                    (before.into(), after.into())
-                }
-                _ => return fail(node.at, "the format holds `%s` once and no other `%`"),
-            },
-        };
-        let hashed = match given[1] {
-            None => None,
-            Some(Node { what: What::Symbol(name), .. }) if name == "SHA256" => Some(format),
-            Some(node) => return fail(node.at, "the function is SHA256; others are not built"),
-        };
-        Ok(Replacement { template, hashed })
-    }
-
-    /// A path's context, and what follows it.
-    fn split<'p>(&self, at: At, path: &'p [Field]) -> Result<(Context, &'p [Field]), OttlError> {
-        let named = Context::named(&path[0].name).filter(|_| path.len() > 1 && path[0].keys.is_empty());
-        match (named, self.context) {
-            (Some(context), _) => Ok((context, &path[1..])),
-            (None, Some(context)) => Ok((context, path)),
-            (None, None) => fail(
-                at,
-                format!("`{}` needs its context: write `span.{0}`, `resource.{0}` or the like", path[0].name),
-            ),
-        }
-    }
-
-    /// A place of the message that the statement works on.
-    fn at_hand(&mut self, at: At, context: Context, rest: &[Field]) -> Result<Place, OttlError> {
-        let (kind, place) = self.place(at, context, rest)?;
-        if self.kind.is_some_and(|own| own != kind) {
-            return fail(
-                at,
-                format!(
-                    "reading {kind:?} fields beside {:?} fields is known but not built yet; the resource's attributes can be read from anywhere",
-                    self.kind.unwrap_or(kind)
-                ),
-            );
-        }
-        if self.kind.is_none() && self.context.is_some_and(|own| own != context) {
-            return fail(at, "a statement changes what its `context:` names; put it into a group of its own");
-        }
-        self.kind = Some(kind);
-        Ok(place)
-    }
-
-    fn place(&mut self, at: At, context: Context, rest: &[Field]) -> Result<(Kind, Place), OttlError> {
-        let names: Vec<&str> = rest.iter().map(|field| field.name.as_str()).collect();
-        let kind = context.kind();
-        let no_keys = rest.iter().all(|field| field.keys.is_empty());
-        let number = match (context, names.as_slice()) {
-            (_, ["attributes"]) => {
-                return match rest[0].keys.as_slice() {
-                    [] => Ok((kind, Place::Attributes)),
-                    [key] => {
-                        let name = text(key)?;
-                        let id = self.builder.keys.add(name);
-                        Ok((kind, Place::Attribute(Key { id, name: name.into() })))
+    /// Keys in brackets.
+    fn keys(&mut self, nodes: &[Node]) -> Result<Vec<KeyExpr>, OttlError> {
+        nodes
+            .iter()
+            .map(|node| {
+                Ok(match &node.what {
+                    What::Text(name) => KeyExpr::Known(Key::Name(name.as_str().into())),
+                    What::Int(index) => match usize::try_from(*index) {
+                        Ok(index) => KeyExpr::Known(Key::Index(index)),
+                        Err(_) => return fail(node.at, "an index is not below 0"),
+                    },
+                    What::Path(_) | What::Call(_) | What::Keyed(..) | What::Math(..) => {
+                        KeyExpr::Computed(self.expr(node)?)
                     }
-                    _ => fail(at, "keys inside an attribute's value are known but not built yet"),
-                };
-            }
-            (Context::Span, ["status", "message"]) if no_keys => return Ok((Kind::Status, Place::Text(2))),
-            (Context::Span, ["name"]) => 5,
-            (Context::SpanEvent, ["name"]) | (Context::Scope, ["version"]) => 2,
-            (Context::Scope, ["name"]) => 1,
-            (Context::Span | Context::SpanLink, ["trace_state"]) => 3,
-            (Context::Span, ["status", "code"])
-            | (
-                Context::Span | Context::SpanEvent,
-                [
-                    "cache" | "kind" | "trace_id" | "span_id" | "parent_span_id" | "events" | "links"
-                    | "flags",
-                    ..,
-                ],
-            )
-            | (_, ["start_time" | "end_time" | "time" | "dropped_attributes_count" | "schema_url", ..]) => {
-                return fail(at, format!("the path `{}` is known but not built yet", names.join(".")));
-            }
-            _ => {
-                return fail(
-                    at,
-                    format!(
-                        "there is no path `{}` here; there are attributes[\"…\"], name, trace_state, status.message and version",
-                        names.join(".")
-                    ),
-                );
-            }
-        };
-        if !no_keys {
-            return fail(at, "this field has no keys");
-        }
-        Ok((kind, Place::Text(number)))
+                    _ => return fail(node.at, "a key is a string, an index, a path or a converter"),
+                })
+            })
+            .collect()
     }
 }
 
-fn fail<T>(at: At, message: impl Into<String>) -> Result<T, OttlError> {
+/// The number of an enum's symbol.
+fn symbol(at: At, name: &str) -> Result<u64, OttlError> {
+    const SYMBOLS: [(&str, u64); 9] = [
+        ("SPAN_KIND_UNSPECIFIED", 0),
+        ("SPAN_KIND_INTERNAL", 1),
+        ("SPAN_KIND_SERVER", 2),
+        ("SPAN_KIND_CLIENT", 3),
+        ("SPAN_KIND_PRODUCER", 4),
+        ("SPAN_KIND_CONSUMER", 5),
+        ("STATUS_CODE_UNSET", 0),
+        ("STATUS_CODE_OK", 1),
+        ("STATUS_CODE_ERROR", 2),
+    ];
+    match SYMBOLS.iter().find(|(known, _)| *known == name) {
+        Some((_, number)) => Ok(*number),
+        None => fail(
+            at,
+            format!("there is no symbol `{name}`; there are {}", SYMBOLS.map(|(name, _)| name).join(", ")),
+        ),
+    }
+}
+
+pub(super) fn fail<T>(at: At, message: impl Into<String>) -> Result<T, OttlError> {
     Err(OttlError { at, message: message.into() })
 }
 
@@ -419,6 +244,20 @@ fn text(node: &Node) -> Result<&str, OttlError> {
     match &node.what {
         What::Text(text) => Ok(text),
         _ => fail(node.at, "here stands a string literal"),
+    }
+}
+
+/// A list of string literals.
+fn texts(node: &Node) -> Result<Vec<Box<str>>, OttlError> {
+    let What::List(list) = &node.what else { return fail(node.at, "here stands a list of strings") };
+    list.iter().map(|one| Ok(text(one)?.into())).collect()
+}
+
+/// A number literal that is not negative.
+fn count(node: &Node) -> Result<usize, OttlError> {
+    match node.what {
+        What::Int(number) => usize::try_from(number).or_else(|_| fail(node.at, "the limit is not below 0")),
+        _ => fail(node.at, "here stands an integer"),
     }
 }
 
@@ -436,8 +275,11 @@ fn arguments<'c>(
             None => (position < names.len()).then_some(position),
             Some(name) => names.iter().position(|known| known == name),
         };
-        match slot {
-            Some(slot) if given[slot].is_none() => given[slot] = Some(node),
+        match (slot, name) {
+            (Some(slot), _) if given[slot].is_none() => given[slot] = Some(node),
+            (None, Some(name)) => {
+                return fail(node.at, format!("there is no argument `{name}`: {}", usage()));
+            }
             _ => return fail(node.at, format!("this argument is one too many: {}", usage())),
         }
     }

@@ -5,7 +5,9 @@
 //! Go), and about `\Q…\E`, octal escapes and `a{,5}` (errors there). So the dialect has a parser of its own;
 //! what comes after it, from the HIR on, is the `regex` crate's.
 
-use regex_syntax::hir::{Capture, Class, ClassUnicode, ClassUnicodeRange, Dot, Hir, HirKind, Look, Repetition};
+use regex_syntax::hir::{
+    Capture, Class, ClassUnicode, ClassUnicodeRange, Dot, Hir, HirKind, Look, Repetition,
+};
 
 use super::class;
 

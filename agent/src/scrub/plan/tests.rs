@@ -1,16 +1,11 @@
 //! Plans compiled from YAML, applied to requests written byte by byte.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::{
     auth::{Method, Principal, bind::Binder},
     config,
     origin::{Container, Evidence, NoPods, Pod, Process},
-    otlp::{
-        Context,
-        encode::{self, Value},
-    },
+    otlp::encode::{self, Value},
 };
 use std::sync::Arc;
 
@@ -462,10 +457,10 @@ fn errors_name_their_place() {
     assert!(bad_pattern.starts_with("test.yaml:5:"), "{bad_pattern}");
     assert!(bad_pattern.contains("look-around"), "{bad_pattern}");
     let bad_statement = try_plan(
-        "  transform:\n    trace_statements:\n      - 'set(span.attributes[\"a\"], MD5(span.attributes[\"a\"]))'\n",
+        "  transform:\n    trace_statements:\n      - 'set(span.attributes[\"a\"], UUIDv7(span.attributes[\"a\"]))'\n",
         false,
     )
-    .expect_err("MD5");
+    .expect_err("UUIDv7");
     assert!(
         bad_statement.contains("line 1, column 27") && bad_statement.contains("SHA256"),
         "{bad_statement}"

@@ -1,17 +1,18 @@
 //! `attributes` and `resource`: lists of actions.
 
+use super::spans;
 use crate::config::{
     fields::{
         Fields,
         scalars::{decimal, integer},
     },
-    processors::{Action, ActionValue, AttributeAction, Literal},
+    processors::{Action, ActionValue, AttributeAction, Attributes, ConvertTo, Literal},
     yaml::{Node, Value},
 };
 
-pub(in crate::config::read) fn attributes(mut fields: Fields<'_>) -> Vec<AttributeAction> {
-    fields.not_built(&["include", "exclude"]);
-    list(fields, "actions")
+pub(in crate::config::read) fn attributes(mut fields: Fields<'_>) -> Attributes {
+    let spans = spans::choice(&mut fields);
+    Attributes { actions: list(fields, "actions"), spans }
 }
 
 pub(in crate::config::read) fn resource(fields: Fields<'_>) -> Vec<AttributeAction> {
@@ -35,7 +36,8 @@ enum Word {
     Upsert,
     Delete,
     Hash,
-    NotBuilt(&'static str),
+    Extract,
+    Convert,
 }
 
 fn action(mut fields: Fields<'_>) -> Option<AttributeAction> {
@@ -45,37 +47,63 @@ fn action(mut fields: Fields<'_>) -> Option<AttributeAction> {
         ("upsert", Word::Upsert),
         ("delete", Word::Delete),
         ("hash", Word::Hash),
-        ("extract", Word::NotBuilt("extract")),
-        ("convert", Word::NotBuilt("convert")),
+        ("extract", Word::Extract),
+        ("convert", Word::Convert),
     ];
     let key = fields.located("key").filter(|key| !key.value.is_empty());
     let pattern = fields.located("pattern").filter(|pattern| !pattern.value.is_empty());
     let value = fields.get("value");
     let from_attribute = fields.string("from_attribute").filter(|name| !name.is_empty());
-    fields.not_built(&["from_context", "converted_type", "default_value"]);
+    if fields.get("from_context").is_some() {
+        fields.error_at(
+            "from_context",
+            "`from_context` is not supported: what the connection proves is written by the identity and origin \
+             extensions; write `value` or `from_attribute`",
+        );
+        return None;
+    }
+    fields.not_built(&["default_value"]);
+    let types = [("string", ConvertTo::String), ("int", ConvertTo::Int), ("double", ConvertTo::Double)];
+    let converted = fields.choice("converted_type", &types);
     if fields.get("action").is_none() {
-        fields.error("`action` is required: `insert`, `update`, `upsert`, `delete` or `hash`");
+        fields.error(
+            "`action` is required: `insert`, `update`, `upsert`, `delete`, `hash`, `extract` or `convert`",
+        );
         return None;
     }
     let word = fields.choice("action", &words)?;
-    if let Word::NotBuilt(name) = word {
-        fields.error_at("action", format!("`{name}` is known but not built yet"));
-        return None;
+    if converted.is_some() && word != Word::Convert {
+        fields.error_at("converted_type", "belongs to `convert`");
     }
     let by_pattern = matches!(word, Word::Delete | Word::Hash);
     if key.is_none() && !(by_pattern && pattern.is_some()) {
         fields.error(if by_pattern { "`key` or `pattern` is required" } else { "`key` is required" });
         return None;
     }
-    if by_pattern && (value.is_some() || from_attribute.is_some()) {
-        fields.error("`delete` and `hash` take no `value`");
+    let takes_value = matches!(word, Word::Insert | Word::Update | Word::Upsert);
+    if !takes_value && (value.is_some() || from_attribute.is_some()) {
+        fields.error("only `insert`, `update` and `upsert` take a `value`");
     }
-    if !by_pattern && pattern.is_some() {
-        fields.error_at("pattern", "belongs to `delete` and `hash`");
+    if (takes_value || word == Word::Convert) && pattern.is_some() {
+        fields.error_at("pattern", "belongs to `delete`, `hash` and `extract`");
     }
     let action = match word {
         Word::Delete => Action::Delete { pattern },
         Word::Hash => Action::Hash { pattern },
+        Word::Extract => match pattern {
+            Some(pattern) => Action::Extract(pattern),
+            None => {
+                fields.error("`pattern` is required: its named groups become attributes");
+                return None;
+            }
+        },
+        Word::Convert => match converted {
+            Some(to) => Action::Convert(to),
+            None => {
+                fields.error("`converted_type` is required: `string`, `int` or `double`");
+                return None;
+            }
+        },
         word => {
             let source = source(&fields, value, from_attribute)?;
             match word {
@@ -105,7 +133,7 @@ fn source(fields: &Fields<'_>, value: Option<&Node>, from: Option<String>) -> Op
 }
 
 /// A value as YAML 1.2 types it.
-fn literal(fields: &Fields<'_>, node: &Node) -> Option<Literal> {
+pub(super) fn literal(fields: &Fields<'_>, node: &Node) -> Option<Literal> {
     let Value::Scalar(scalar) = &node.value else {
         fields.report().error(&node.at, format!("{} as a value is known but not built yet", node.kind()));
         return None;

@@ -7,7 +7,7 @@ use crate::config::{
     yaml::{Node, Value},
 };
 
-const ERROR_MODES: [(&str, ErrorMode); 4] = [
+pub(super) const ERROR_MODES: [(&str, ErrorMode); 4] = [
     ("ignore", ErrorMode::Ignore),
     ("silent", ErrorMode::Silent),
     ("propagate", ErrorMode::Propagate),
@@ -48,7 +48,7 @@ fn groups(fields: &mut Fields<'_>) -> Vec<StatementGroup> {
     groups
 }
 
-fn statement(report: &Report, item: &Node) -> Option<Located<String>> {
+pub(super) fn statement(report: &Report, item: &Node) -> Option<Located<String>> {
     match item.text() {
         Some(text) if !text.trim().is_empty() => {
             Some(Located { value: text.to_owned(), at: item.at.clone() })
@@ -61,10 +61,7 @@ fn statement(report: &Report, item: &Node) -> Option<Located<String>> {
 }
 
 fn group(mut fields: Fields<'_>) -> Option<StatementGroup> {
-    let context = fields.located("context");
-    let contexts =
-        ["span", "spanevent", "resource", "scope", "instrumentation_scope"].map(|name| (name, name));
-    fields.choice("context", &contexts);
+    let context = context(&mut fields);
     let conditions = fields.located_strings("conditions");
     let error_mode = fields.choice("error_mode", &ERROR_MODES);
     fields.not_built(&["shared_cache"]);
@@ -76,4 +73,13 @@ fn group(mut fields: Fields<'_>) -> Option<StatementGroup> {
         return None;
     }
     Some(StatementGroup { context, conditions, statements, error_mode })
+}
+
+/// `context:`
+pub(super) fn context(fields: &mut Fields<'_>) -> Option<Located<String>> {
+    let contexts = ["span", "spanevent", "spanlink", "resource", "scope", "instrumentation_scope"];
+    let known = fields.choice("context", &contexts.map(|name| (name, name)));
+    let context = fields.located("context");
+    // One that is not known has been reported, and must not be taken for none.
+    context.filter(|_| known.is_some())
 }
