@@ -26,7 +26,7 @@ use crate::{oracle::Dice, proto::v1::ExportTraceServiceRequest};
 pub type Body = fn(&[u8]);
 
 /// The targets by their names in `tests/fuzz/Cargo.toml`.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: &[(&str, Body)] = &[
     ("walker", walker),
     ("json", json_both_ways),
     ("proto", bpf_parsers),
@@ -35,9 +35,11 @@ pub const TARGETS: [(&str, Body); 8] = [
     ("url", sanitizers::url),
     ("nosql", sanitizers::nosql),
     ("ottl", ottl::ottl),
+    ("plan", plan::plan),
 ];
 
 pub mod ottl;
+pub mod plan;
 pub mod sanitizers;
 
 /// Edits whatever it is shown, as the bytes themselves say.

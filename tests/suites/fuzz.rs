@@ -34,6 +34,9 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         let request = requests().new_tree(&mut runner).expect("a request").current();
         match target {
             "walker" => seeds.push(request.encode_to_vec()),
+            "plan" => {
+                seeds.extend((0..4).map(|rules| [&[rules][..], &request.encode_to_vec()].concat()));
+            }
             "json" => {
                 seeds.push(request.encode_to_vec());
                 seeds.push(serde_json::to_vec(&model::to_json(&request)).expect("JSON"));
@@ -125,4 +128,9 @@ fn nosql() {
 #[test]
 fn ottl() {
     run("ottl");
+}
+
+#[test]
+fn plan() {
+    run("plan");
 }

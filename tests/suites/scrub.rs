@@ -6,7 +6,7 @@ mod document;
 #[path = "scrub/model.rs"]
 mod model;
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::{collections::HashMap, fmt::Write as _, sync::LazyLock};
 
 use proptest::{
     collection::vec,
@@ -17,8 +17,8 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use spanwarden::{
     config,
-    otlp::{Batch, Context, RefusalKind},
-    scrub::{Plan, PlanScratch},
+    otlp::{Batch, Context, RefusalKind, walk::Kind},
+    scrub::{Field, Plan, PlanScratch, Record},
 };
 use spanwarden_tests::{
     oracle::{self, Dice, model::visit, strategies, wire},
@@ -94,6 +94,22 @@ fn owner() -> impl Strategy<Value = Owner> {
     select(vec![Owner::Resource, Owner::Scope, Owner::Span, Owner::Event, Owner::Link])
 }
 
+fn key_pattern() -> impl Strategy<Value = Pattern> {
+    select(vec![("^user", "^user"), ("\\d", "[0-9]"), ("k$", "k$"), ("(?i)URL|^$", "(?i)URL|^$")])
+}
+
+fn action() -> impl Strategy<Value = Op> {
+    let owner = select(vec![Owner::Resource, Owner::Span]);
+    let what = select(vec![
+        ("insert", Some("inserted")),
+        ("update", Some("updated é")),
+        ("upsert", Some("alice@example.com")),
+        ("delete", None),
+    ]);
+    (owner, what, select(&KEYS[..]))
+        .prop_map(|(owner, (word, value), key)| Op::Action(owner, word, key, value))
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let key = || select(&KEYS[..]);
     let keys = || subsequence(&KEYS[..], 0..=3);
@@ -106,10 +122,18 @@ fn op() -> impl Strategy<Value = Op> {
             keys(),
             vec(pattern(), 0..5),
             prop_oneof![3 => Just(Vec::new()), 1 => vec(pattern(), 1..2)],
+            prop_oneof![3 => Just(Vec::new()), 1 => vec(key_pattern(), 1..3)],
+            prop_oneof![5 => Just(Vec::new()), 1 => vec(key_pattern(), 1..2)],
+            prop::bool::weighted(0.2),
         )
-            .prop_map(|(allow_all, allowed, blocked, ignored, values, fine)| Op::Redact {
-                allow_all, allowed, blocked, ignored, values, fine
-            }),
+            .prop_map(
+                |(allow_all, allowed, blocked, ignored, values, fine, masked_keys, ignored_keys, all_types)| {
+                    Op::Redact {
+                        allow_all, allowed, blocked, ignored, values, fine, masked_keys, ignored_keys, all_types
+                    }
+                }
+            ),
+        2 => action(),
         4 => (owner(), key(), pattern(), with()).prop_map(|(o, k, p, w)| Op::ReplacePattern(o, k, p, w)),
         1 => (owner(), pattern(), with()).prop_map(|(o, p, w)| Op::ReplaceAll(o, p, w)),
         1 => (pattern(), with()).prop_map(|(p, w)| Op::ReplaceName(p, w)),
@@ -118,8 +142,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (owner(), key()).prop_map(|(o, k)| Op::Set(o, k, "set é")),
         1 => (owner(), key(), key(), pattern()).prop_map(|(o, k, other, p)| Op::SetWhere(o, k, other, p)),
         1 => (owner(), key()).prop_map(|(o, k)| Op::Delete(o, k)),
-        1 => (owner(), select(vec![("^user", "^user"), ("\\d", "[0-9]"), ("k$", "k$")]))
-            .prop_map(|(o, p)| Op::DeleteMatching(o, p)),
+        1 => (owner(), key_pattern()).prop_map(|(o, p)| Op::DeleteMatching(o, p)),
+        1 => (owner(), key_pattern()).prop_map(|(o, p)| Op::KeepMatching(o, p)),
+        1 => (owner(), pattern(), with()).prop_map(|(o, p, w)| Op::ReplaceKeys(o, p, w)),
+        1 => (owner(), 0..30usize).prop_map(|(o, limit)| Op::Truncate(o, limit)),
         1 => (owner(), keys()).prop_map(|(o, k)| Op::Keep(o, k)),
     ]
 }
@@ -195,6 +221,41 @@ fn fill_value(value: &mut AnyValue) {
     }
 }
 
+/// What of a message's is there how often: its kind, the field, and what it holds.
+fn inventory(data: &[u8]) -> HashMap<(Kind, Field, Vec<u8>), i64> {
+    let mut inventory = HashMap::new();
+    visit(&mut oracle::decode(data), &mut |message| {
+        for (number, text) in message.texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+            let place = (message.kind, Field::Text(number), text.clone().into_bytes());
+            *inventory.entry(place).or_default() += 1;
+        }
+        for attribute in message.attributes.into_iter().flatten() {
+            fill(attribute);
+            let field = Field::Attribute(attribute.key.clone().into_bytes());
+            *inventory.entry((message.kind, field, attribute.encode_to_vec())).or_default() += 1;
+        }
+    });
+    inventory
+}
+
+/// Nothing may change that no record tells: whatever is there after and was not before has a record of its kind and field, and
+/// nothing is gone where there is no record at all of its kind.
+fn accounted(before: &[u8], after: &[u8], records: &[Record]) {
+    let (mut old, new) = (inventory(before), inventory(after));
+    for ((kind, field, content), count) in new {
+        let was = old.remove(&(kind, field.clone(), content)).unwrap_or_default();
+        let told = records.iter().any(|record| record.kind == kind && record.field == field);
+        assert!(count <= was || told, "{kind:?} {field:?} is new, and no record says why: {records:?}");
+        assert!(
+            count >= was || told || records.iter().any(|record| record.kind == kind),
+            "{kind:?} {field:?}"
+        );
+    }
+    for (kind, field, _) in old.into_keys() {
+        assert!(records.iter().any(|record| record.kind == kind), "{kind:?} {field:?} is gone: {records:?}");
+    }
+}
+
 proptest! {
     // A case compiles a configuration of its own, which without optimisation takes most of its time.
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
@@ -222,7 +283,12 @@ proptest! {
         let configuration = model::yaml(&ops, tree);
         let sent = batch(data);
         let address = sent.data.as_ptr();
-        let ours = plan(&configuration).apply(sent, &mut PlanScratch::default()).expect("well-formed");
+        let plan = plan(&configuration);
+        let (recorded, records) =
+            plan.apply_recorded(sent.clone(), &mut PlanScratch::default(), true).expect("well-formed");
+        let ours = plan.apply(sent, &mut PlanScratch::default()).expect("well-formed");
+        prop_assert_eq!(&recorded.data, &ours.data, "a dry run does the same");
+        accounted(&before, &ours.data, &records);
         model::apply(&ops, &mut request);
         if strange == 0 && request.encode_to_vec() == before {
             prop_assert_eq!(ours.data.as_ptr(), address, "an unchanged request is the same bytes");

@@ -22,6 +22,8 @@ pub(crate) struct Bench {
 enum Other {
     /// What admission adds to the span path: two agents in turns, with it and without
     Admission,
+    /// What a sender can make scrubbing cost, in costs of benign spans; fails above 20
+    Adversary,
     /// What the kernel programs cost: per packet, per connection, and in requests a second (root)
     Kernel {
         /// Seconds of each part: ten flows, two kinds of connections, two kinds of load
@@ -48,6 +50,7 @@ impl Bench {
             Some(Other::Kernel { seconds }) => kernel(seconds),
             Some(Other::Admission) => admission(),
             Some(Other::Pii { positives, benign, seed }) => pii([positives, benign, seed]),
+            Some(Other::Adversary) => adversary(),
             None => spans(self.seconds),
         }
     }
@@ -65,6 +68,13 @@ fn admission() -> Result<()> {
     let mut bench = Command::new(release.join("bench"));
     bench.arg("admission").arg(release.join("spanwarden"));
     step("the benchmark, about two minutes; leave the machine alone meanwhile", &mut bench)
+}
+
+fn adversary() -> Result<()> {
+    let release = released()?;
+    let mut bench = Command::new(release.join("bench"));
+    bench.arg("adversary");
+    step("the search for expensive spans, about two minutes; leave the machine alone meanwhile", &mut bench)
 }
 
 /// The folder of the release build.

@@ -31,9 +31,9 @@ use crate::{
 /// Looks for what should have been scrubbed in spans that are stored already: in files, in Tempo, in Jaeger.
 ///
 /// It applies the rules of a configuration to what is stored and reports what they would still mask or remove: in spans
-/// that went through those rules there is nothing left. Without --config these are the rules of the embedded default
-/// (`spanwarden run --print-config`). Values are never shown: each finding says the rule, the key or field, how often, and
-/// a few spans where it is.
+/// that went through those rules there is nothing left. Without --config it looks with the built-in detectors of secrets
+/// and personal data, as `processors: scrub: {}` has them. Values are never shown: each finding says the rule, the key or
+/// field, how often, and a few spans where it is.
 ///
 /// What a rule only sets or adds is no finding, and neither is a value that already has the form of a hash where a rule
 /// hashes. A rule that matches its own result (`replace_pattern` with a hash in place of the match) can't tell a scrubbed
@@ -53,7 +53,7 @@ use crate::{
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Scan {
-    /// The configuration whose rules must have been applied; the embedded default without it.
+    /// The configuration whose rules must have been applied; the built-in detectors without it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Its pipeline (`traces/x`); needed where there are several.
@@ -116,6 +116,14 @@ pub(super) struct Scan {
     files: Vec<PathBuf>,
 }
 
+/// What is looked for where no configuration says it.
+const DETECTORS: &str = "
+receivers: {otlp: {protocols: {grpc: }}}
+processors: {scrub: {}}
+exporters: {debug: {}}
+service: {pipelines: {traces: {receivers: [otlp], processors: [scrub], exporters: [debug]}}}
+";
+
 /// Refusals that are told one by one.
 const TOLD: usize = 5;
 
@@ -143,7 +151,7 @@ impl Scan {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = match &self.config {
             Some(file) => config::load(file)?,
-            None => config::default_config()?,
+            None => config::parse(DETECTORS, "<built in>")?,
         };
         let plan = pipeline::plan_of(&config, choose(&config, self.pipeline.as_deref())?)?;
         if plan.rules().is_empty() {

@@ -17,7 +17,7 @@ use super::{
 pub type Content = (ValueKind, Vec<u8>);
 
 /// What was hit in a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     /// An attribute, with its key as the plan leaves it: a key too may hold what must not be shown.
     Attribute(Vec<u8>),

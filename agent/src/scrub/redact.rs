@@ -274,7 +274,9 @@ impl Redactor {
             if matches!(item.kind, ValueKind::Array | ValueKind::KvList) {
                 masked |= self.members(run, index, &mut done.matched);
             }
-            let scanned = if dirty { self.scan_value(run, index, &mut done.matched) } else { Scanned::Clean };
+            // What was written here is new text, whatever the gate has said of what came.
+            let new = dirty || masked;
+            let scanned = if new { self.scan_value(run, index, &mut done.matched) } else { Scanned::Clean };
             masked |= scanned == Scanned::Masked;
             if scanned == Scanned::Allowed {
                 self.note(run, index, Outcome::Allowed, done);

@@ -15,6 +15,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use spanwarden_tests::tokens::{Signer, bound};
 
+#[path = "bench/adversary.rs"]
+mod adversary;
 #[path = "bench/load.rs"]
 mod load;
 #[path = "bench/sink.rs"]
@@ -40,10 +42,11 @@ fn main() -> Result<()> {
         ["load", address, zstd, seconds] => load::run(address, zstd == "zstd", seconds.parse()?),
         ["turns", address, other] => load::turns(&[address, other]),
         ["admission", program] => turns::run(Path::new(program)),
+        ["adversary"] => adversary::run(),
         ["stages"] => stages::run(),
         ["tokens"] => tokens::run(),
         [program, seconds] => compare(Path::new(program), seconds.parse()?),
-        _ => bail!("usage: bench SPANWARDEN SECONDS | admission SPANWARDEN | stages | tokens"),
+        _ => bail!("usage: bench SPANWARDEN SECONDS | admission SPANWARDEN | adversary | stages | tokens"),
     }
 }
 

@@ -342,6 +342,23 @@ fn base64_ids(value: &mut Value) {
     }
 }
 
+/// Without a configuration the built-in detectors look.
+#[test]
+fn a_scan_without_rules_of_its_own_finds_what_detectors_find() -> Result<()> {
+    let files = Files::new()?;
+    let mut leaking = span(1, 0, false);
+    leaking.attributes = vec![text("http.url", "https://x/?mail=alice@example.com")];
+    for (name, spans, code) in [("leak.pb", vec![leaking], 1), ("clean.pb", vec![span(2, 0, false)], 0)] {
+        let path = files.path(name);
+        fs::write(&path, request(vec![text("service.name", "cart")], spans))?;
+        let (found, said) = run(program(&Place::default(), &["scan", &path])?)?;
+        assert_eq!(found, code, "{said}");
+        assert_eq!(said.contains("http.url"), code == 1, "{said}");
+        assert!(!said.contains("alice"), "{said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn help_teaches_both() -> Result<()> {
     for (command, taught) in [

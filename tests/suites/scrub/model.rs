@@ -32,7 +32,15 @@ pub(crate) enum Op {
         values: Vec<Pattern>,
         /// `allowed_values`
         fine: Vec<Pattern>,
+        /// `blocked_key_patterns`
+        masked_keys: Vec<Pattern>,
+        /// `ignored_key_patterns`
+        ignored_keys: Vec<Pattern>,
+        /// `redact_all_types`
+        all_types: bool,
     },
+    /// An action of `attributes` or `resource`: its word, and the value where it takes one
+    Action(Owner, &'static str, &'static str, Option<&'static str>),
     /// `replace_pattern(attributes[key], pattern, replacement)`
     ReplacePattern(Owner, &'static str, Pattern, &'static str),
     /// `replace_all_patterns(attributes, "value", …)`
@@ -53,6 +61,12 @@ pub(crate) enum Op {
     DeleteMatching(Owner, Pattern),
     /// `keep_keys(attributes, [key, …])`
     Keep(Owner, Vec<&'static str>),
+    /// `keep_matching_keys(attributes, pattern)`
+    KeepMatching(Owner, Pattern),
+    /// `replace_all_patterns(attributes, "key", …)`
+    ReplaceKeys(Owner, Pattern, &'static str),
+    /// `truncate_all(attributes, limit)`
+    Truncate(Owner, usize),
 }
 
 /// An owner of attributes.
@@ -98,7 +112,17 @@ pub(crate) fn yaml(ops: &[Op], tree: bool) -> String {
     }
     for (index, op) in ops.iter().enumerate() {
         let (kind, config) = match op {
-            Op::Redact { allow_all, allowed, blocked, ignored, values, fine } => {
+            Op::Redact {
+                allow_all,
+                allowed,
+                blocked,
+                ignored,
+                values,
+                fine,
+                masked_keys,
+                ignored_keys,
+                all_types,
+            } => {
                 let patterns = |list: &[Pattern]| list.iter().map(|(go, _)| *go).collect::<Vec<_>>();
                 let config = json!({
                     "allow_all_keys": allow_all,
@@ -107,8 +131,18 @@ pub(crate) fn yaml(ops: &[Op], tree: bool) -> String {
                     "ignored_keys": ignored,
                     "blocked_values": patterns(values),
                     "allowed_values": patterns(fine),
+                    "blocked_key_patterns": patterns(masked_keys),
+                    "ignored_key_patterns": patterns(ignored_keys),
+                    "redact_all_types": all_types,
                 });
                 ("redaction", config)
+            }
+            Op::Action(owner, word, key, value) => {
+                let action = json!({ "key": key, "action": word, "value": value });
+                match owner {
+                    Owner::Resource => ("resource", json!({ "attributes": [action] })),
+                    _ => ("attributes", json!({ "actions": [action] })),
+                }
             }
             op => ("transform", json!({ "trace_statements": [statement(op)] })),
         };
@@ -161,7 +195,15 @@ fn statement(op: &Op) -> String {
             format!("delete_matching_keys({}.attributes, {})", owner.context(), quoted(go))
         }
         Op::Keep(owner, keys) => format!("keep_keys({}.attributes, {})", owner.context(), json!(keys)),
-        Op::Redact { .. } => unreachable!("a processor of its own"),
+        Op::KeepMatching(owner, (go, _)) => {
+            format!("keep_matching_keys({}.attributes, {})", owner.context(), quoted(go))
+        }
+        Op::ReplaceKeys(owner, (go, _), with) => {
+            let map = owner.context();
+            format!("replace_all_patterns({map}.attributes, \"key\", {}, {})", quoted(go), quoted(with))
+        }
+        Op::Truncate(owner, limit) => format!("truncate_all({}.attributes, {limit})", owner.context()),
+        Op::Redact { .. } | Op::Action(..) => unreachable!("a processor of its own"),
     }
 }
 
@@ -188,16 +230,62 @@ pub(crate) fn apply(ops: &[Op], request: &mut ExportTraceServiceRequest) {
 
 fn attributes(op: &Op, owner: Owner, list: &mut Vec<KeyValue>) {
     match op {
-        Op::Redact { allow_all, allowed, blocked, ignored, values, fine } => {
+        Op::Redact {
+            allow_all,
+            allowed,
+            blocked,
+            ignored,
+            values,
+            fine,
+            masked_keys,
+            ignored_keys,
+            all_types,
+        } => {
             let named = |keys: &[&str], attribute: &KeyValue| keys.contains(&attribute.key.as_str());
+            let like = |patterns: &[Pattern], attribute: &KeyValue| {
+                patterns.iter().any(|(_, pattern)| compiled(pattern).is_match(attribute.key.as_bytes()))
+            };
+            let left_alone =
+                |attribute: &KeyValue| named(ignored, attribute) || like(ignored_keys, attribute);
             list.retain(|attribute| {
                 !named(blocked, attribute)
-                    && (named(ignored, attribute) || *allow_all || named(allowed, attribute))
+                    && (left_alone(attribute) || *allow_all || named(allowed, attribute))
             });
-            for attribute in list.iter_mut().filter(|attribute| !named(ignored, attribute)) {
-                drop_members(blocked, &attribute.key, attribute.value.as_mut());
-                mask_value(values, fine, attribute.value.as_mut());
+            for attribute in list.iter_mut().filter(|attribute| !left_alone(attribute)) {
+                if like(masked_keys, attribute) {
+                    attribute.value = Some(AnyValue { value: Some(Value::StringValue("[REDACTED]".into())) });
+                } else if let Some(value) = &mut attribute.value {
+                    members(value, &attribute.key, blocked, masked_keys);
+                    mask_value(values, fine, *all_types, Some(value));
+                }
                 mask_text(values, &mut attribute.key);
+            }
+        }
+        Op::Action(of, word, key, value) if *of == owner => {
+            let there = list.iter().any(|attribute| attribute.key == *key);
+            match (*word, there) {
+                ("delete", _) => list.retain(|attribute| attribute.key != *key),
+                ("insert", false) | ("update", true) | ("upsert", _) => {
+                    set(list, key, value.expect("they take a value"));
+                }
+                _ => {}
+            }
+        }
+        Op::KeepMatching(of, (_, pattern)) if *of == owner => {
+            let pattern = compiled(pattern);
+            list.retain(|attribute| pattern.is_match(attribute.key.as_bytes()));
+        }
+        Op::ReplaceKeys(of, pattern, with) if *of == owner => {
+            for attribute in list {
+                attribute.key = replace(pattern, &attribute.key, with);
+            }
+        }
+        Op::Truncate(of, limit) if *of == owner => {
+            for text in list.iter_mut().filter_map(text_of) {
+                let fits = |at: &usize| *at <= *limit;
+                let ends = text.char_indices().map(|(at, character)| at + character.len_utf8());
+                let end = ends.take_while(fits).last().unwrap_or(0);
+                text.truncate(end);
             }
         }
         Op::ReplacePattern(of, key, pattern, with) if *of == owner => {
@@ -331,36 +419,56 @@ fn mask_text(values: &[Pattern], text: &mut String) {
     *text = String::from_utf8(mask(values, text.as_bytes())).expect("text stays text");
 }
 
-/// Blocked keys inside of maps, by themselves and by their path.
-fn drop_members(blocked: &[&str], path: &str, value: Option<&mut AnyValue>) {
-    match value.and_then(|value| value.value.as_mut()) {
+/// What rules say of keys holds for the members of nested maps, by their own key and by their path.
+fn members(value: &mut AnyValue, path: &str, blocked: &[&str], masked: &[Pattern]) {
+    match &mut value.value {
         Some(Value::ArrayValue(array)) => {
-            array.values.iter_mut().for_each(|value| drop_members(blocked, path, Some(value)));
+            array.values.iter_mut().for_each(|value| members(value, path, blocked, masked));
         }
-        Some(Value::KvlistValue(list)) => {
-            let inside = |key: &str| format!("{path}.{key}");
-            list.values.retain(|member| {
-                !blocked.contains(&member.key.as_str()) && !blocked.contains(&inside(&member.key).as_str())
-            });
-            for member in &mut list.values {
-                drop_members(blocked, &inside(&member.key), member.value.as_mut());
+        Some(Value::KvlistValue(list)) => list.values.retain_mut(|member| {
+            let path = format!("{path}.{}", member.key);
+            let names = [member.key.as_str(), &path];
+            if names.iter().any(|name| blocked.contains(name)) {
+                return false;
             }
-        }
+            let matches =
+                |(_, pattern): &Pattern| names.iter().any(|name| compiled(pattern).is_match(name.as_bytes()));
+            if masked.iter().any(matches) {
+                member.value = Some(AnyValue { value: Some(Value::StringValue("[REDACTED]".into())) });
+            } else if let Some(value) = &mut member.value {
+                members(value, &path, blocked, masked);
+            }
+            true
+        }),
         _ => {}
     }
 }
 
-fn mask_value(values: &[Pattern], fine: &[Pattern], value: Option<&mut AnyValue>) {
+fn mask_value(values: &[Pattern], fine: &[Pattern], all_types: bool, value: Option<&mut AnyValue>) {
     let allowed = |text: &[u8]| fine.iter().any(|(_, p)| compiled(p).is_match(text));
-    match value.and_then(|value| value.value.as_mut()) {
+    let Some(value) = value else { return };
+    let number = match &value.value {
+        Some(Value::IntValue(number)) => Some(number.to_string()),
+        Some(Value::BoolValue(flag)) => Some(flag.to_string()),
+        Some(Value::DoubleValue(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    if let Some(text) = number.filter(|_| all_types) {
+        let masked = mask(values, text.as_bytes());
+        if masked != text.as_bytes() && !allowed(text.as_bytes()) {
+            value.value = Some(Value::StringValue(String::from_utf8(masked).expect("text stays text")));
+        }
+        return;
+    }
+    match value.value.as_mut() {
         Some(Value::StringValue(text)) if !allowed(text.as_bytes()) => mask_text(values, text),
         Some(Value::BytesValue(bytes)) if !allowed(bytes) => *bytes = mask(values, bytes),
         Some(Value::ArrayValue(array)) => {
-            array.values.iter_mut().for_each(|value| mask_value(values, fine, Some(value)));
+            array.values.iter_mut().for_each(|value| mask_value(values, fine, all_types, Some(value)));
         }
         Some(Value::KvlistValue(list)) => {
             for attribute in &mut list.values {
-                mask_value(values, fine, attribute.value.as_mut());
+                mask_value(values, fine, all_types, attribute.value.as_mut());
                 mask_text(values, &mut attribute.key);
             }
         }
