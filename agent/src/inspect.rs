@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::{
     otlp::{Batch, Context, Refusal},
-    scrub::{Plan, PlanScratch, Record},
+    scrub::{Did, Plan, PlanScratch, Record},
 };
 use places::Places;
 use report::Report;
@@ -63,7 +63,7 @@ impl Inspector {
         let changed = scrubbed.data != data;
         self.report.request(scrubbed.spans, changed);
         if !records.is_empty() {
-            let places = Places::new(&data, &scrubbed.data);
+            let places = Places::new(&scrubbed.data);
             for record in records {
                 self.report.add(source, record, &places);
             }
@@ -84,9 +84,9 @@ impl Inspector {
 fn leaks(records: &mut Vec<Record>, again: &[Record]) -> u64 {
     let mut undecided = 0;
     records.retain(|record| match record.did {
-        crate::scrub::Did::Set | crate::scrub::Did::Failed => false,
-        crate::scrub::Did::Hashed => !record.hashed_before,
-        crate::scrub::Did::Masked | crate::scrub::Did::Removed => {
+        Did::Set | Did::Failed => false,
+        Did::Hashed if record.hashed_before.is_some() => record.hashed_before == Some(false),
+        Did::Hashed | Did::Masked | Did::Removed => {
             let repeats = again.iter().any(|other| {
                 other.rule == record.rule && other.kind == record.kind && other.field == record.field
             });

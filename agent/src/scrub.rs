@@ -42,5 +42,5 @@ mod value;
 pub use differences::differences;
 pub use ottl::canonical as canonical_statement;
 pub use plan::{Plan, PlanScratch};
-pub use record::{Content, Field, Record, value_as_request};
+pub use record::{Content, Field, Record, SpanId, Spot, value_as_request};
 pub use rule::{Did, Rule, RuleId};

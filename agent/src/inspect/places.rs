@@ -1,12 +1,15 @@
-//! Where in a request something stands: under which service, in which span.
+//! Where something stands, as an operator finds it again: under which service, in which span.
 
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, ops::Range};
+use std::collections::HashMap;
 
-use crate::otlp::view::{self, ValueView};
+use crate::{
+    otlp::view::{self, ValueView},
+    scrub::{SpanId, Spot},
+};
 
-/// A span, as an operator finds it again.
+/// A span or what is above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// `service.name` of the resource, scrubbed.
@@ -19,63 +22,40 @@ pub struct Place {
     pub span_name: Option<String>,
 }
 
-/// The spans of a request by their offsets.
+/// Names of spans and services as a plan leaves them.
 #[derive(Debug, Default)]
-pub struct Places {
-    /// In wire order.
-    resources: Vec<(Range<usize>, Place)>,
-    /// In wire order.
-    spans: Vec<(Range<usize>, Place)>,
+pub struct Places<'r> {
+    /// By span: its name and its service's.
+    names: HashMap<SpanId, (&'r str, Option<&'r str>)>,
 }
 
-impl Places {
-    /// Of a request that passed the walker, and of what the plan made of it: names and services are shown as they are there.
-    pub fn new(request: &[u8], scrubbed: &[u8]) -> Self {
-        let names: HashMap<([u8; 16], [u8; 8]), &str> =
-            view::spans(scrubbed).map(|(_, _, span)| ((span.trace_id, span.span_id), span.name)).collect();
-        let services: Vec<Option<String>> = view::resource_spans(scrubbed)
-            .map(|resource| {
-                resource.attributes().find_map(|attribute| match attribute.value {
-                    ValueView::String(name) if attribute.key == "service.name" => Some(name.to_owned()),
-                    _ => None,
-                })
-            })
-            .collect();
-        // A plan may drop what has become empty; then nobody knows which is which.
-        let known = view::resource_spans(request).count() == services.len();
+impl<'r> Places<'r> {
+    /// Of a scrubbed request.
+    pub fn new(scrubbed: &'r [u8]) -> Self {
         let mut places = Self::default();
-        for (number, resource) in view::resource_spans(request).enumerate() {
-            let service = services.get(number).filter(|_| known).cloned().flatten();
-            let place = Place { service: service.clone(), ..Place::default() };
-            places.resources.push((range(request, resource.body()), place));
+        for resource in view::resource_spans(scrubbed) {
+            let service = resource.attributes().find_map(|attribute| match attribute.value {
+                ValueView::String(name) if attribute.key == "service.name" => Some(name),
+                _ => None,
+            });
             for span in resource.scope_spans().flat_map(|scope| scope.spans()) {
-                let place = Place {
-                    service: service.clone(),
-                    trace_id: Some(hex(&span.trace_id)),
-                    span_id: Some(hex(&span.span_id)),
-                    span_name: names.get(&(span.trace_id, span.span_id)).map(|name| (*name).to_owned()),
-                };
-                places.spans.push((range(request, span.body()), place));
+                places.names.insert((span.trace_id, span.span_id), (span.name, service));
             }
         }
         places
     }
 
-    /// What is around an offset: the span, else the resource, else nothing.
-    pub fn at(&self, offset: u32) -> Place {
-        let offset = offset as usize;
-        let find = |list: &[(Range<usize>, Place)]| {
-            let after = list.partition_point(|(range, _)| range.start <= offset);
-            list[..after].last().filter(|(range, _)| offset <= range.end).map(|(_, place)| place.clone())
-        };
-        find(&self.spans).or_else(|| find(&self.resources)).unwrap_or_default()
+    /// Where a spot is.
+    pub fn of(&self, spot: &Spot) -> Place {
+        let service = spot.beside.and_then(|span| self.names.get(&span)?.1).map(str::to_owned);
+        let Some(span) = spot.span else { return Place { service, ..Place::default() } };
+        Place {
+            service,
+            trace_id: Some(hex(&span.0)),
+            span_id: Some(hex(&span.1)),
+            span_name: self.names.get(&span).map(|(name, _)| (*name).to_owned()),
+        }
     }
-}
-
-/// Where a part of a request lies in it.
-fn range(request: &[u8], part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr() as usize - request.as_ptr() as usize;
-    start..start + part.len()
 }
 
 /// Lower-case hex.

@@ -108,7 +108,7 @@ impl Report {
     }
 
     /// Adds what a rule did.
-    pub(super) fn add(&mut self, source: &str, record: Record, places: &Places) {
+    pub(super) fn add(&mut self, source: &str, record: Record, places: &Places<'_>) {
         let rule = record.rule.index();
         self.hits[rule] += 1;
         let (on, field, attribute) = named(record.kind, &record.field);
@@ -119,7 +119,7 @@ impl Report {
         let (count, examples) = self.findings.entry(key).or_default();
         *count += 1;
         if examples.len() < self.examples {
-            let Place { service, trace_id, span_id, span_name } = places.at(record.at);
+            let Place { service, trace_id, span_id, span_name } = places.of(&record.spot);
             examples.push(Example {
                 source: source.to_owned(),
                 service: service.as_deref().map(|name| shown(name.as_bytes())),

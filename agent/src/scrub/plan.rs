@@ -244,6 +244,9 @@ impl Plan {
             cause: malformed.what.cause(),
             message: malformed.to_string(),
         })?;
+        if let Some(recorder) = &mut work.account.recorder {
+            recorder.locate(data);
+        }
         Ok((edits.apply(data), summary, refused))
     }
 
@@ -264,7 +267,11 @@ impl Plan {
                 let Work { caches, tally, account, .. } = &mut scratch.work;
                 let (patterns, rules) = (&self.patterns, &self.rules[..]);
                 let mut work = tree::Work { patterns, caches, tally, rules, account, refused: false };
+                let before = data.clone();
                 let (data, spans) = stage::on_tree(steps, data, &mut work)?;
+                if let Some(recorder) = &mut work.account.recorder {
+                    recorder.locate(&before);
+                }
                 Ok((data, spans, work.refused))
             }
         }

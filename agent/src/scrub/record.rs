@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod spot;
+
 use crate::otlp::{
     encode,
     walk::{Kind, Part, ValueKind},
@@ -12,6 +14,9 @@ use super::{
     rule::{Did, Place, RuleId},
     value,
 };
+
+use spot::Spots;
+pub use spot::{SpanId, Spot};
 
 /// A value's kind and content, as [`ValueKind`] describes it.
 pub type Content = (ValueKind, Vec<u8>);
@@ -36,12 +41,14 @@ pub struct Record {
     pub did: Did,
     /// In which message.
     pub kind: Kind,
-    /// An offset inside that message's body, in the request as it came.
-    pub at: u32,
+    /// Where that is.
+    pub spot: Spot,
+    /// An offset inside that message's body, in the request as it was when the plan's stage began.
+    at: u32,
     /// To what.
     pub field: Field,
-    /// Whether the value as it came already has the form of a hash that this program writes.
-    pub hashed_before: bool,
+    /// Whether the value as it came already has the form of a hash that this program writes; `None` where that is not known.
+    pub hashed_before: Option<bool>,
     /// The value as it came; `None` where it was added, or where values are not recorded.
     pub before: Option<Content>,
     /// The value as the whole plan leaves it; `None` where it was removed, or where values are not recorded.
@@ -54,6 +61,8 @@ pub(super) struct Recorder {
     values: bool,
     /// Of all messages so far.
     pub(super) records: Vec<Record>,
+    /// How many of them know where they are.
+    located: usize,
     /// Of the message at work.
     hits: Vec<(RuleId, Did, Place)>,
 }
@@ -72,7 +81,18 @@ impl Recorder {
     /// Writes down a hit on a request that is a tree: without values, which later steps may still change.
     pub(super) fn note(&mut self, rule: RuleId, did: Did, (kind, at, field): (Kind, u32, Field)) {
         let (before, after) = (None, None);
-        self.records.push(Record { rule, did, kind, at, field, hashed_before: false, before, after });
+        let spot = Spot::default();
+        self.records.push(Record { rule, did, kind, spot, at, field, hashed_before: None, before, after });
+    }
+
+    /// A stage of the plan is done that began with these bytes.
+    pub(super) fn locate(&mut self, request: &[u8]) {
+        let new = &mut self.records[self.located..];
+        if !new.is_empty() {
+            let spots = Spots::new(request);
+            new.iter_mut().for_each(|record| record.spot = spots.at(record.at));
+        }
+        self.located = self.records.len();
     }
 
     /// Writes down the hits of a message that all steps are done with.
@@ -86,7 +106,7 @@ impl Recorder {
                 place => place,
             };
             let (field, mut before, mut after) = describe(part, list, place);
-            let hashed_before = before.as_ref().is_some_and(is_hash);
+            let hashed_before = Some(before.as_ref().is_some_and(is_hash));
             if !self.values {
                 (before, after) = (None, None);
             }
@@ -94,6 +114,7 @@ impl Recorder {
                 rule,
                 did,
                 kind: part.kind,
+                spot: Spot::default(),
                 at: part.insert_at,
                 field,
                 hashed_before,
