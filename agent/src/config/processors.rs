@@ -12,7 +12,7 @@ pub enum Processor {
     /// `batch`
     Batch(BatchProcessor),
     /// `redaction`
-    Redaction(Redaction),
+    Redaction(Box<Redaction>),
     /// `scrub`: the built-in detectors
     Scrub(Scrub),
     /// `transform`

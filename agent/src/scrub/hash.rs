@@ -64,7 +64,7 @@ pub(super) enum Hasher {
     /// Without a key.
     Plain(Digest),
     /// With the key of the configuration.
-    Keyed(hmac::Key),
+    Keyed(Box<hmac::Key>),
     /// With the newest key of a file; the key's epoch and `:` stand before the hash.
     File(Arc<KeyFile>),
 }
@@ -81,7 +81,7 @@ impl Hasher {
             Hash::HmacSha512(key) => (hmac::HMAC_SHA512, key),
         };
         match key {
-            HmacKey::Inline(key) => Ok(Self::Keyed(hmac::Key::new(algorithm, key.as_bytes()))),
+            HmacKey::Inline(key) => Ok(Self::Keyed(Box::new(hmac::Key::new(algorithm, key.as_bytes())))),
             HmacKey::File(path) => KeyFile::open(&path.value, algorithm)
                 .map(Self::File)
                 .map_err(|error| ConfigError { at: path.at.clone(), message: error.to_string() }),

@@ -104,8 +104,6 @@ pub(super) struct Redactor {
     /// Bits of the keys with a rule.
     ruled: u64,
     allow_all: bool,
-    /// There are `blocked_keys`.
-    blocks_keys: bool,
     ignored_keys: Vec<PatternId>,
     masked_keys: Vec<PatternId>,
     blocked_values: Vec<Gated>,
@@ -139,7 +137,7 @@ impl Redactor {
         builder: &mut Builder,
         processor: usize,
     ) -> Result<Self, ConfigError> {
-        let rules = Rules::new(config, at, builder, processor);
+        let by_name = Rules::new(config, at, builder, processor);
         let mut named: Vec<(KeyId, KeyRule)> = Vec::new();
         for (list, rule) in [
             (&config.blocked_keys, KeyRule { blocked: true, ..KeyRule::default() }),
@@ -180,12 +178,11 @@ impl Redactor {
             rules: table,
             ruled,
             allow_all: config.allow_all_keys,
-            blocks_keys: !config.blocked_keys.is_empty(),
             ignored_keys,
             masked_keys,
             ungated: blocked_values.iter().any(|gated| gated.windows.is_none()),
             blocked_values,
-            named: rules,
+            named: by_name,
             allowed_values,
             all_types: config.redact_all_types,
             sanitizer,
@@ -208,7 +205,7 @@ impl Redactor {
         let every = scan
             || !self.allow_all
             || !self.masked_keys.is_empty()
-            || self.blocks_keys && run.list.nested
+            || self.named.blocks_keys && run.list.nested
             || !self.ignored_keys.is_empty() && !self.summary.is_silent();
         if every {
             for index in 0..run.list.items.len() {
@@ -297,7 +294,7 @@ impl Redactor {
 
     /// Deletes and masks members of nested maps by their keys.
     fn members(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<Match>) -> bool {
-        if !self.blocks_keys && self.masked_keys.is_empty() {
+        if !self.named.blocks_keys && self.masked_keys.is_empty() {
             return false;
         }
         let item = run.list.items[index];

@@ -23,7 +23,7 @@ const MASK: &[u8] = b"?";
 const BLOCK: &[u8] = b"/*?*/";
 /// What stands for a comment to the end of its line.
 const LINE: &[u8] = b"-- ?";
-/// MySQL's other one.
+/// `MySQL`'s other one.
 const HASH: &[u8] = b"#?";
 /// A parameter's number has no more digits (`PostgreSQL` has 65,535 of them).
 const PARAMETER_DIGITS: usize = 5;
@@ -194,11 +194,10 @@ impl Pass<'_> {
             let next = self.byte(at + 1);
             at += match (text[at] == quote, next) {
                 (true, next) if next != Some(quote) => return Some(at + 1),
-                (true, _) => 2,
                 (false, next) if unsure && next == Some(quote) => return None,
                 // One backslash before anything else ends nothing in any dialect.
                 (false, next) if unsure && next != Some(b'\\') => 1,
-                (false, _) => 2,
+                _ => 2,
             };
         }
     }

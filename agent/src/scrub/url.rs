@@ -162,9 +162,9 @@ impl Writer<'_> {
             None => authority,
         };
         if has_mail(host) {
-            self.out.push(MASK)
+            self.out.push(MASK);
         } else {
-            self.out.extend_from_slice(host)
+            self.out.extend_from_slice(host);
         }
         path
     }
@@ -294,8 +294,10 @@ fn is_secret(key: &[u8]) -> bool {
     }
     let tail = &tail[LONGEST - used..];
     let Some(end) = tail.last() else { return false };
-    let ends = |secret: &&str| secret.as_bytes().last() == Some(end) && tail.ends_with(secret.as_bytes());
-    SECRET.iter().any(|secret| ends(secret))
+    SECRET
+        .iter()
+        .map(|secret| secret.as_bytes())
+        .any(|secret| secret.last() == Some(end) && tail.ends_with(secret))
 }
 
 /// The last byte, unescaped, and what stands before it.

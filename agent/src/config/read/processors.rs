@@ -12,7 +12,7 @@ pub(super) fn read(kind: &'static str, fields: Fields<'_>) -> Processor {
     match kind {
         "memory_limiter" => Processor::MemoryLimiter(memory_limiter(fields)),
         "batch" => Processor::Batch(batch(fields)),
-        "redaction" => Processor::Redaction(scrubbing::redaction::read(fields)),
+        "redaction" => Processor::Redaction(Box::new(scrubbing::redaction::read(fields))),
         "scrub" => Processor::Scrub(scrubbing::scrub::read(fields)),
         "transform" => Processor::Transform(scrubbing::transform::read(fields)),
         "attributes" => Processor::Attributes(scrubbing::actions::attributes(fields)),

@@ -155,7 +155,9 @@ fn watch(file: Weak<KeyFile>) {
                 watched.retain(|file| file.strong_count() > 0);
                 let files: Vec<_> = watched.iter().filter_map(Weak::upgrade).collect();
                 drop(watched);
-                files.iter().for_each(|file| file.reload());
+                for file in files {
+                    file.reload();
+                }
             }
         });
         if let Err(error) = started {
@@ -189,7 +191,7 @@ fn newest(content: &[u8], least: usize) -> Result<(&str, &[u8]), String> {
     }
     let text =
         std::str::from_utf8(content).map_err(|_| "is no text; write `EPOCH: KEY` a line".to_owned())?;
-    let (mut epochs, mut keys, mut last) = (HashSet::new(), HashSet::new(), None);
+    let (mut epochs, mut keys, mut found) = (HashSet::new(), HashSet::new(), None);
     for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -222,9 +224,9 @@ fn newest(content: &[u8], least: usize) -> Result<(&str, &[u8]), String> {
         if keys.len() > MAX_KEYS {
             return Err(format!("more than {MAX_KEYS} keys; take out those that nobody needs any more"));
         }
-        last = Some((epoch, key.as_bytes()));
+        found = Some((epoch, key.as_bytes()));
     }
-    last.ok_or_else(|| "has no key; write `EPOCH: KEY` a line, the newest last".to_owned())
+    found.ok_or_else(|| "has no key; write `EPOCH: KEY` a line, the newest last".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! JSON without its values: what MongoDB, Elasticsearch and OpenSearch are asked.
+//! JSON without its values: what `MongoDB`, Elasticsearch and `OpenSearch` are asked.
 //!
 //! Names of members and the structure stay, white space too; every text, number, boolean and null becomes `"?"`.
 //! Several documents may follow each other, as in bulk requests. What is not JSON becomes `?` as a whole: half a
@@ -42,6 +42,11 @@ enum Next {
     After,
 }
 
+/// What a closing bracket closes.
+fn opening(closing: u8) -> u8 {
+    if closing == b'}' { b'{' } else { b'[' }
+}
+
 struct Pass<'a> {
     text: &'a [u8],
     at: usize,
@@ -70,10 +75,8 @@ impl Pass<'_> {
                     self.at += 1;
                     if byte == b'{' { Next::NameOrEnd } else { Next::ValueOrEnd }
                 }
-                (b'}', Next::NameOrEnd) => self.close(&mut open),
-                (b']', Next::ValueOrEnd) => self.close(&mut open),
-                (b'}', Next::After) if open.last() == Some(&b'{') => self.close(&mut open),
-                (b']', Next::After) if open.last() == Some(&b'[') => self.close(&mut open),
+                (b'}', Next::NameOrEnd) | (b']', Next::ValueOrEnd) => self.close(&mut open),
+                (b'}' | b']', Next::After) if open.last() == Some(&opening(byte)) => self.close(&mut open),
                 (b',', Next::After) => {
                     self.at += 1;
                     if open.last() == Some(&b'{') { Next::Name } else { Next::Value }

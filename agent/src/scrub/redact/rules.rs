@@ -12,6 +12,8 @@ use super::sanitize::systems;
 /// The rules of one processor.
 #[derive(Debug)]
 pub(super) struct Rules {
+    /// There are `blocked_keys`.
+    pub(super) blocks_keys: bool,
     pub(super) blocked_keys: RuleId,
     pub(super) allowed_keys: RuleId,
     /// By pattern.
@@ -54,6 +56,7 @@ impl Rules {
             })
             .collect();
         Self {
+            blocks_keys: !config.blocked_keys.is_empty(),
             blocked_keys: builder.rule(processor, "blocked_keys", &config.blocked_keys.join("\n"), at),
             allowed_keys: builder.rule(processor, "allowed_keys", &allowed, at),
             masked_keys,

@@ -180,7 +180,9 @@ impl Sanitizer {
             let mut set = |run: &mut Run<'_>, rule: Option<RuleId>| {
                 if run.list.set_text(run.buf, index, run.out) {
                     changed = true;
-                    rule.into_iter().for_each(|rule| run.matched(rule, Did::Masked, Place::Text(index)));
+                    if let Some(rule) = rule {
+                        run.matched(rule, Did::Masked, Place::Text(index));
+                    }
                 }
             };
             if let Some(which) = self.url.filter(|_| self.url_names)

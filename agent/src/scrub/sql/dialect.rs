@@ -5,17 +5,17 @@
 /// A dialect, by what it makes of quotes, backslashes and comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// PostgreSQL and what speaks like it: CockroachDB, Redshift, Greenplum.
+    /// `PostgreSQL` and what speaks like it: `CockroachDB`, Redshift, Greenplum.
     Postgres,
-    /// MySQL, MariaDB, TiDB.
+    /// `MySQL`, `MariaDB`, `TiDB`.
     MySql,
     /// Microsoft SQL Server.
     MsSql,
     /// Oracle.
     Oracle,
-    /// SQLite.
+    /// `SQLite`.
     Sqlite,
-    /// ClickHouse.
+    /// `ClickHouse`.
     ClickHouse,
     /// Anything else, `other_sql` too: where dialects disagree about what follows, the rest of the text is masked.
     Other,
