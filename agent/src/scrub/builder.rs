@@ -281,9 +281,7 @@ impl Builder {
                 let content = format!("{mode:?} {} {}", conditions.join("\n"), statement.value);
                 let rule = self.rule_at(processor, &content, &statement.at);
                 let resolver = Resolver::new(&mut self.patterns, context, &statement.at);
-                let statement = resolver
-                    .statement(&statement.value, &group.conditions, mode, rule)
-                    .map_err(|error| ConfigError { at: statement.at.clone(), message: error.to_string() })?;
+                let statement = resolver.statement(&statement.value, &group.conditions, mode, rule)?;
                 self.statement(statement);
             }
         }

@@ -130,6 +130,26 @@ impl List {
         }));
     }
 
+    /// Marks the attributes that an earlier walk has stamped.
+    pub(super) fn recognise(&mut self, buf: &[u8], ours: &[Box<[u8]>]) {
+        for index in 0..self.items.len() {
+            let key = self.items[index].key;
+            if ours.iter().any(|known| **known == *self.bytes(buf, key)) {
+                self.items[index].stamped = true;
+            }
+        }
+    }
+
+    /// Adds the keys of stamped attributes to those that are known.
+    pub(super) fn remember(&self, buf: &[u8], ours: &mut Vec<Box<[u8]>>) {
+        for item in self.items.iter().filter(|item| item.stamped && item.state != State::Deleted) {
+            let key = self.bytes(buf, item.key);
+            if !ours.iter().any(|known| **known == *key) {
+                ours.push(key.into());
+            }
+        }
+    }
+
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes<'a>(&'a self, buf: &'a [u8], piece: Piece) -> &'a [u8] {

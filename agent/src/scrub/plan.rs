@@ -92,6 +92,9 @@ struct Work {
     captured: Vec<Captured>,
     claims: [u64; stamp::CLAIMS],
     forged: stamp::Forged,
+    /// Keys of the resource attributes that are ours and not the sender's, for the walks after the first: all
+    /// resources of a batch have one sender. Only kept by plans of several stages.
+    ours: Vec<Box<[u8]>>,
 }
 
 impl Work {
@@ -179,6 +182,7 @@ impl Plan {
     pub fn apply(&self, batch: Batch, scratch: &mut PlanScratch) -> Result<Batch, Refusal> {
         let began = Instant::now();
         self.adopt(scratch);
+        scratch.work.ours.clear();
         let (data, summary, mut refused) = self
             .walk(&self.steps, &batch.data, &batch.context, scratch)
             .inspect_err(|_| scratch.work.forget())?;
@@ -325,8 +329,12 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, list, out, tally, account, captured, claims, forged } = &mut *self.work;
+        let Work { caches, list, out, tally, account, captured, claims, forged, ours } = &mut *self.work;
         list.load(part, &self.plan.keys);
+        let passes_on = part.kind == Kind::Resource && !self.plan.later.is_empty();
+        if passes_on {
+            list.recognise(part.buf, ours);
+        }
         let mut run = Run {
             buf: part.buf,
             patterns: &self.plan.patterns,
@@ -350,6 +358,9 @@ impl Rewrite for Rewriter<'_> {
             step.run(part.kind, &self.plan.redactors, &mut run);
         }
         self.refused |= run.refused;
+        if passes_on {
+            run.list.remember(part.buf, ours);
+        }
         run.list.emit(part, edits);
         if let Some(recorder) = &mut run.account.recorder {
             recorder.finish(part, run.list);

@@ -149,7 +149,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn escape(&mut self) -> Result<char, OttlError> {
-        let c = self.rest[1..].chars().next().unwrap_or('\\');
+        let Some(c) = self.rest[1..].chars().next() else {
+            return Err(self.error("this string is not closed"));
+        };
         let code = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
         let (value, length) = match c {
             'a' => (Some('\x07'), 2),

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    config::{Located, Location, processors::ErrorMode},
+    config::{ConfigError, Located, Location, processors::ErrorMode},
     otlp::{encode, walk::ValueKind},
     scrub::{pattern::Patterns, rule::RuleId},
 };
@@ -48,20 +48,27 @@ impl<'a> Resolver<'a> {
         conditions: &[Located<String>],
         mode: ErrorMode,
         rule: RuleId,
-    ) -> Result<Statement, OttlError> {
-        let tree = grammar::statement(source)?;
-        let editor = self.editor(tree.at, &tree.editor)?;
-        let own = tree.condition.as_ref().map(|condition| self.condition(condition)).transpose()?;
+    ) -> Result<Statement, ConfigError> {
+        let at = self.at;
+        let here = |error: OttlError| ConfigError { at: at.clone(), message: error.to_string() };
+        let tree = grammar::statement(source).map_err(here)?;
+        let editor = self.editor(tree.at, &tree.editor).map_err(here)?;
+        let own = tree.condition.as_ref().map(|condition| self.condition(condition)).transpose();
+        let own = own.map_err(here)?;
         let mut any = Vec::new();
         for condition in conditions {
-            any.push(self.condition(&grammar::condition(&condition.value)?)?);
+            let tree = grammar::condition(&condition.value);
+            any.push(
+                tree.and_then(|tree| self.condition(&tree))
+                    .map_err(|error| ConfigError { at: condition.at.clone(), message: error.to_string() })?,
+            );
         }
         let group = if any.len() > 1 { Some(Expr::Or(any)) } else { any.pop() };
         let condition = match (group, own) {
             (Some(group), Some(own)) => Some(Expr::And(vec![group, own])),
             (group, own) => group.or(own),
         };
-        let context = self.whole_context(tree.at)?;
+        let context = self.whole_context(tree.at).map_err(here)?;
         Ok(Statement { context, editor, condition, mode, rule })
     }
 

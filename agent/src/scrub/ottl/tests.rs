@@ -22,7 +22,7 @@ fn resolve(context: Option<&str>, statement: &str) -> Result<String, String> {
     let context = context.map(|name| Context::named(name).expect("a context"));
     let statement = Resolver::new(&mut builder.patterns, context, &at)
         .statement(statement, &[], ErrorMode::DropValue, RuleId::at(0))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.message)?;
     Ok(match lower(&statement, &mut builder) {
         Some((kind, _)) => format!("{kind:?}"),
         None => format!("tree {:?}", statement.context),

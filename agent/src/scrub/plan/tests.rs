@@ -418,6 +418,23 @@ fn an_allow_list_keeps_what_it_names_and_a_blocked_key_beats_an_allowed_value() 
     );
 }
 
+/// What is ours is so in every walk of a plan: no allow-list removes it behind a processor that needs the tree.
+#[test]
+fn stamped_attributes_survive_an_allow_list_of_a_later_walk() {
+    let redaction = "  redaction:\n    allow_all_keys: false\n    allowed_keys: [a]\n";
+    let filter = "  filter:\n    traces: {span: ['name == \"gone\"']}\n";
+    let data = request(&[("k8s.pod.name", text("claimed")), ("team", text("x")), ("a", text("y"))], &[]);
+    let mut expected = None;
+    for processors in [redaction.to_owned(), format!("{filter}{redaction}")] {
+        let mut batch = batch(data.clone());
+        batch.context.origin = Some(Arc::new(origin()));
+        let out =
+            plan(&processors, true).apply(batch, &mut PlanScratch::default()).expect("well-formed").data;
+        assert!(contains(&out, "web-0") && !contains(&out, "claimed") && !contains(&out, "team"));
+        assert_eq!(*expected.get_or_insert(out.clone()), out);
+    }
+}
+
 #[test]
 fn a_statement_that_fails_follows_its_error_mode() {
     let statement = |mode: &str| {

@@ -52,6 +52,7 @@ fn errors_say_where_and_what_there_is() {
         (r#"set_semconv_span_name("1.0.0")"#, "column 23 ", "1.37.0"),
         (r#"append(span.attributes["a"])"#, "column 1 ", "`values` is missing"),
         (r#"set(span.name, "x"#, "column 16 ", "not closed"),
+        ("set(span.name, \"x\\", "column 18 ", "not closed"),
         (r"set(span.name, 'x')", "column 16 ", "double quotes"),
         (r"set(span.attributes[nil], 1)", "column 21 ", "a key is"),
         (r"set(span.name, 0x0)", "column 16 ", "pairs of hex digits"),
@@ -84,7 +85,10 @@ fn a_statement_s_place_in_the_file_is_named() {
     let error = at(json!({"transform": {"trace_statements": [{"context": "span", "conditions": ["bad"],
         "statements": ["set(name, \"x\")"]}]}}));
     assert!(error.starts_with("test.yaml:1:"), "{error}");
-    assert!(error.contains("trace_statements[0]::statements[0]"), "{error}");
+    assert!(
+        error.contains("trace_statements[0]::conditions[0]: line 1, column 1 of the statement"),
+        "{error}"
+    );
     let error = at(
         json!({"transform": {"trace_statements": [{"context": "spam", "statements": ["set(name, \"x\")"]}]}}),
     );

@@ -207,3 +207,43 @@ fn too_many_messages_are_refused() {
     let refusal = plan.apply(batch, &mut super::PlanScratch::default()).expect_err("too many");
     assert_eq!(refusal.cause, "too_many_messages");
 }
+
+/// A dry run tells what was done on the tree too.
+#[test]
+fn what_is_done_on_the_tree_is_recorded() {
+    use crate::{
+        otlp::walk::Kind,
+        scrub::{Did, Field},
+    };
+    let plan = plan(&json!({
+        "transform": {"trace_statements": [
+            r#"set(span.attributes["a"], "x") where span.kind == SPAN_KIND_CLIENT"#,
+            r#"set(spanevent.attributes["n"], SHA256(span.name))"#,
+            r#"set(span.attributes["b"], 1 / 0)"#,
+        ]},
+        "filter": {"traces": {"spanevent": [r#"name == "drop""#]}},
+    }))
+    .expect("it compiles");
+    let before = json!({"kind": 3, "attributes": {"a": 1, "b": 2}, "events": [{"name": "drop"}]});
+    let batch = Batch { data: request(&before).into(), spans: 1, context: super::BatchContext::default() };
+    let (_, records) =
+        plan.apply_recorded(batch, &mut super::PlanScratch::default(), true).expect("well-formed");
+    let shown: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let rule = &plan.rules()[record.rule.index()];
+            (rule.processor.as_str(), rule.name.as_str(), record.did, record.kind, record.field.clone())
+        })
+        .collect();
+    let key = |key: &str| Field::Attribute(key.as_bytes().to_vec());
+    let statement = |number: usize| format!("trace_statements[{number}]");
+    let names = [statement(0), statement(1), statement(2)];
+    // The order of a JSON object's keys is that of the alphabet.
+    let wanted = [
+        ("filter", "traces::spanevent[0]", Did::Removed, Kind::Event, Field::Message),
+        ("transform", &names[0], Did::Set, Kind::Span, key("a")),
+        ("transform", &names[2], Did::Failed, Kind::Span, key("b")),
+        ("transform", &names[2], Did::Removed, Kind::Span, key("b")),
+    ];
+    assert_eq!(shown, wanted);
+}
