@@ -113,7 +113,9 @@ fn the_default_scrubs_what_must_not_be_stored() {
     let sql = "SELECT * FROM t2024 WHERE mail = 'o''neil' AND id = 12345 LIMIT 10";
     for key in ["db.statement", "db.query.text"] {
         let left = scrubbed(&plan, key, sql).unwrap();
-        assert_eq!(left, "SELECT * FROM t2024 WHERE mail = '?' AND id = ? LIMIT 10", "{key}");
+        assert_eq!(left, "SELECT * FROM t2024 WHERE mail = ? AND id = ? LIMIT ?", "{key}");
+        assert_eq!(scrubbed(&plan, key, "SET session:alice x EX 10").unwrap(), "SET ?");
+        assert_eq!(scrubbed(&plan, key, "{\"find\": \"users\"}").unwrap(), "{\"find\": \"?\"}");
     }
     let hash = scrubbed(&plan, "user.id", "42").unwrap();
     assert_eq!(hash, "73475cb40a568e8da8a045ced110137e159f890ac4da883b6b17dc651b3a8049");
