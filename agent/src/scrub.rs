@@ -3,7 +3,8 @@
 //! A [`Plan`] holds, for each kind of message, the steps of all its processors in the configured order. The walker
 //! shows each message once; the steps work on a list of its attributes and texts ([`list`]), and what differs from
 //! the wire in the end becomes edits. Patterns that look everywhere stand behind a gate ([`pattern::gate`]) that
-//! one pass over a message's bytes answers for all of them.
+//! one pass over a request's bytes answers for all of them; what it lets through and is found clean all the same is
+//! remembered ([`verdicts`]).
 //!
 //! Every file forbids unsafe code but [`sieve`], so this one only denies it.
 
@@ -31,6 +32,7 @@ mod redact;
 mod request;
 mod rule;
 mod run;
+mod sha256;
 mod sieve;
 pub mod sql;
 mod span;
@@ -38,6 +40,7 @@ mod stage;
 mod stamp;
 pub mod url;
 mod value;
+mod verdicts;
 
 pub use differences::differences;
 pub use ottl::canonical as canonical_statement;

@@ -201,8 +201,15 @@ impl LoadBalancing {
             }
             [only] => self.part(batch.clone(), only, backoff).await,
             backends => {
-                let parts = SPLITTER
-                    .with_borrow_mut(|splitter| splitter.route(&batch.data, |id| epoch.router.owner(id)));
+                // Spans of one trace often stand together.
+                let mut last = ([0; 16], epoch.router.owner(&[0; 16]));
+                let owner = |id: &[u8; 16]| {
+                    if last.0 != *id {
+                        last = (*id, epoch.router.owner(id));
+                    }
+                    last.1
+                };
+                let parts = SPLITTER.with_borrow_mut(|splitter| splitter.route(&batch.data, owner));
                 let parts = match parts {
                     Ok(parts) => parts,
                     Err(error) => {

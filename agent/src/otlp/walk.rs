@@ -146,6 +146,10 @@ pub struct Part<'a> {
 /// spans and a resource before its scopes wherever the wire has them in that order; where it has not, the walker
 /// finds the resource and scope first, so that a span's rewrite always knows them.
 pub trait Rewrite {
+    /// Every edit replaces whole fields of its part, or inserts where one may be inserted; so no length inside an
+    /// attribute or around a text changes, and nobody has to look for one.
+    const WHOLE_FIELDS: bool = false;
+
     /// Shows one part. Edits must lie inside it; they may be given in any order, but must not overlap.
     fn part(&mut self, part: &Part<'_>, edits: &mut Edits);
 }

@@ -142,7 +142,7 @@ impl Detect {
         let keys_rule = builder.rule(processor, "blocked_keys", &format!("{:?}", config.blocked_keys), at);
         let gate = &mut builder.gate;
         let escapes = When::new(gate, view::GATES);
-        let unseen = When::windows(gate, view::unseen().iter().map(window::required));
+        let unseen = When::windows(gate, view::unseen().iter().map(|hir| window::required(hir).windows));
         let encoded = escapes.and(unseen);
         let base64 =
             config.decode_base64.then(|| When::new(gate, [format!("[\\w+/-]{{{BASE64}}}").as_str()]));
@@ -168,19 +168,22 @@ impl Detect {
 
     /// Works on one message.
     pub(super) fn run(&self, run: &mut Run<'_>) {
-        let clean = run.clean && matches!(self.any, When::Hits(_)) && !self.all_types;
+        let gated = matches!(self.any, When::Hits(_)) && !self.all_types;
+        let clean = gated && !self.any.calls(&run.hits);
         if clean && !run.list.touched {
             return;
         }
         let mut work = Work::default();
         for index in 0..run.list.items.len() {
             let state = run.list.items[index].state;
+            let clean = clean || gated && !self.any.calls(&run.hits_in(index));
             if state != State::Deleted && !(clean && state == State::Kept) {
                 self.attribute(run, index, &mut work);
             }
         }
         for index in 0..run.list.texts.len() {
             let text = run.list.texts[index];
+            let clean = clean || gated && !self.any.calls(&run.hits_in_text(index));
             if text.state == State::Deleted || clean && text.state == State::Kept {
                 continue;
             }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
 use md5::Md5;
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 
 use crate::config::{
     ConfigError,
     processors::{Hash, HmacKey},
 };
+
+use super::sha256;
 
 mod keys;
 
@@ -41,7 +43,7 @@ impl Digest {
             Self::Sha1 => {
                 put_hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, content).as_ref(), out);
             }
-            Self::Sha256 => put_hex(&Sha256::digest(content), out),
+            Self::Sha256 => sha256::put_hex(content, out),
             Self::Sha3 => put_hex(digest::digest(&digest::SHA3_256, content).as_ref(), out),
         }
     }

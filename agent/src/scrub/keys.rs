@@ -30,8 +30,16 @@ pub(super) struct Keys {
     ids: HashMap<Box<[u8]>, KeyId>,
     /// Lengths that occur, those from 63 on in the last bit.
     lengths: u64,
-    /// Open addressing; a power of two, at most half full.
-    slots: Vec<KeyId>,
+    /// Open addressing; a power of two, at most a quarter full.
+    slots: Vec<Slot>,
+}
+
+/// A key in the table, with what tells it from nearly all others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    tail: u64,
+    length: u32,
+    id: KeyId,
 }
 
 impl Keys {
@@ -66,12 +74,20 @@ impl Keys {
         if self.lengths & length_bit(name) == 0 {
             return KeyId::UNKNOWN;
         }
+        let tail = tail(name);
         let mask = self.slots.len() - 1;
-        let mut at = hash(name) & mask;
+        let mut at = hash(tail, name.len()) & mask;
         loop {
-            let id = self.slots[at];
-            if id == KeyId::UNKNOWN || *self.names[id.index() - 1] == *name {
-                return id;
+            let slot = self.slots[at];
+            if slot.id == KeyId::UNKNOWN {
+                return slot.id;
+            }
+            // The tail is all there is of a short key.
+            if slot.tail == tail
+                && slot.length as usize == name.len()
+                && (name.len() <= TAIL || *self.names[slot.id.index() - 1] == *name)
+            {
+                return slot.id;
             }
             at = (at + 1) & mask;
         }
@@ -79,30 +95,58 @@ impl Keys {
 
     fn rebuild(&mut self) {
         let size = (self.names.len() * 4).next_power_of_two();
-        self.slots = vec![KeyId::UNKNOWN; size];
+        self.slots = vec![Slot::default(); size];
         for (index, name) in self.names.iter().enumerate() {
-            let mut at = hash(name) & (size - 1);
-            while self.slots[at] != KeyId::UNKNOWN {
+            let tail = tail(name);
+            let mut at = hash(tail, name.len()) & (size - 1);
+            while self.slots[at].id != KeyId::UNKNOWN {
                 at = (at + 1) & (size - 1);
             }
-            self.slots[at] = KeyId(index as u16 + 1);
+            self.slots[at] = Slot { tail, length: name.len() as u32, id: KeyId(index as u16 + 1) };
         }
     }
 }
+
+/// Bytes of a tail.
+const TAIL: usize = 8;
 
 #[inline]
 fn length_bit(name: &[u8]) -> u64 {
     1 << name.len().min(63)
 }
 
-/// By length and the last eight bytes. The table is fixed by the configuration, so that nobody can fill it with
-/// collisions; a probe ends at the first free slot.
+/// The last eight bytes, or all.
 #[inline]
-fn hash(name: &[u8]) -> usize {
-    let tail = match name.last_chunk() {
+fn tail(name: &[u8]) -> u64 {
+    match name.last_chunk::<TAIL>() {
         Some(tail) => u64::from_le_bytes(*tail),
         None => name.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte)),
-    };
-    let mixed = (tail ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 40) as usize
+    }
+}
+
+/// By length and tail. The table is fixed by the configuration, so that nobody can fill it with collisions; a probe
+/// ends at the first free slot.
+#[inline]
+fn hash(tail: u64, length: usize) -> usize {
+    ((tail ^ length as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_whole_name_only() {
+        let mut keys = Keys::default();
+        assert_eq!(keys.find(b"user.id"), KeyId::UNKNOWN);
+        let names =
+            ["user.id", "", "a", "http.url", "xhttp.url", "yhttp.url", "service.name", &"k".repeat(80)];
+        let ids = names.map(|name| keys.add(name));
+        for (name, id) in names.iter().zip(ids) {
+            assert_eq!((keys.find(name.as_bytes()), keys.add(name)), (id, id), "{name}");
+        }
+        for other in ["user_id", "b", "zhttp.url", "http.uri", "servica.name", &"k".repeat(81)] {
+            assert_eq!(keys.find(other.as_bytes()), KeyId::UNKNOWN, "{other}");
+        }
+    }
 }

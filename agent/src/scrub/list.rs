@@ -18,22 +18,36 @@ use super::{
 /// Some bytes: of the request, or of what was made on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
+    /// With [`MADE`] in it for what was made. Requests end below it.
     start: u32,
     end: u32,
-    made: bool,
 }
 
+/// Not of the request.
+const MADE: u32 = 1 << 31;
+
 impl From<Slice> for Piece {
+    #[inline]
     fn from(slice: Slice) -> Self {
-        Self { start: slice.start, end: slice.end, made: false }
+        Self { start: slice.start, end: slice.end }
     }
 }
 
 impl Piece {
+    #[inline]
     fn range(self) -> Range<usize> {
-        self.start as usize..self.end as usize
+        (self.start & !MADE) as usize..self.end as usize
+    }
+
+    /// Where it stands in the request, if it does.
+    #[inline]
+    pub(super) fn in_request(self) -> Option<Range<usize>> {
+        (self.start & MADE == 0).then(|| self.range())
     }
 }
+
+/// The field of what was added.
+const NOWHERE: Slice = Slice { start: u32::MAX, end: u32::MAX };
 
 /// What became of an attribute or a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +63,8 @@ pub(super) enum State {
 /// One attribute.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
-    /// Where it stands in the request; `None` for one that was added.
-    field: Option<Slice>,
+    /// Where it stands in the request; [`NOWHERE`] for one that was added.
+    field: Slice,
     /// Its key.
     pub(super) key: Piece,
     /// Its key, where the plan knows it.
@@ -65,12 +79,20 @@ pub(super) struct Item {
     pub(super) stamped: bool,
 }
 
+impl Item {
+    /// Where it stands in the request, if it was not added.
+    pub(super) fn in_request(&self) -> Option<Range<usize>> {
+        (self.field != NOWHERE).then(|| self.field.range())
+    }
+}
+
 /// One string field that is not an attribute.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TextItem {
     /// The field's number in its message.
     pub(super) number: u32,
-    field: Option<Slice>,
+    /// As an attribute's.
+    field: Slice,
     /// Its text.
     pub(super) value: Piece,
     /// What became of it.
@@ -112,7 +134,7 @@ impl List {
             }
             nested |= matches!(attribute.kind, ValueKind::Array | ValueKind::KvList);
             Item {
-                field: Some(attribute.field),
+                field: attribute.field,
                 key: attribute.key.into(),
                 id,
                 kind: attribute.kind,
@@ -124,7 +146,7 @@ impl List {
         (self.present, self.nested) = (present, nested);
         self.texts.extend(part.texts.iter().map(|text| TextItem {
             number: text.number,
-            field: Some(text.field),
+            field: text.field,
             value: text.value.into(),
             state: State::Kept,
         }));
@@ -153,14 +175,16 @@ impl List {
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes<'a>(&'a self, buf: &'a [u8], piece: Piece) -> &'a [u8] {
-        if piece.made { &self.made[piece.range()] } else { &buf[piece.range()] }
+        let from = if piece.start & MADE == 0 { buf } else { &self.made[..] };
+        &from[piece.range()]
     }
 
     /// Keeps some bytes for as long as this message is worked on.
     pub(super) fn keep(&mut self, bytes: &[u8]) -> Piece {
-        let start = self.made.len() as u32;
+        let start = self.made.len() as u32 | MADE;
         self.made.extend_from_slice(bytes);
-        Piece { start, end: self.made.len() as u32, made: true }
+        assert!(self.made.len() < MADE as usize, "one message's new texts are larger than any request");
+        Piece { start, end: self.made.len() as u32 }
     }
 
     /// Deletes an attribute.
@@ -205,7 +229,7 @@ impl List {
         if id != KeyId::UNKNOWN {
             self.known.push(self.items.len() as u32);
         }
-        self.items.push(Item { field: None, key, id, kind, value, state: State::Changed, stamped });
+        self.items.push(Item { field: NOWHERE, key, id, kind, value, state: State::Changed, stamped });
         self.touched = true;
     }
 
@@ -230,7 +254,7 @@ impl List {
     /// Adds a text field that the message has not.
     pub(super) fn push_text(&mut self, number: u32, text: &[u8]) {
         let value = self.keep(text);
-        self.texts.push(TextItem { number, field: None, value, state: State::Changed });
+        self.texts.push(TextItem { number, field: NOWHERE, value, state: State::Changed });
         self.touched = true;
     }
 
@@ -271,40 +295,41 @@ impl List {
         let number = attributes_number(part.kind);
         let mut added = false;
         for item in &self.items {
-            match (item.field, item.state) {
-                (_, State::Kept) | (None, State::Deleted) => {}
-                (Some(field), State::Deleted) => edits.replace(field, &[]),
-                (Some(field), State::Changed) => {
-                    edits.replace_with(field, |out| self.put(out, part.buf, number, item));
+            match item.state {
+                State::Kept => {}
+                State::Changed if item.field == NOWHERE => added = true,
+                State::Changed => {
+                    edits.replace_with(item.field, |out| self.put(out, part.buf, number, item));
                 }
-                (None, State::Changed) => added = true,
+                State::Deleted if item.field == NOWHERE => {}
+                State::Deleted => edits.delete(item.field),
             }
         }
         for text in &self.texts {
-            match (text.field, text.state) {
-                (_, State::Kept) | (None, State::Deleted) => {}
-                (Some(field), State::Deleted) => edits.replace(field, &[]),
-                (Some(field), State::Changed) => edits.replace_with(field, |out| {
-                    encode::field(out, text.number, self.bytes(part.buf, text.value));
-                }),
-                (None, State::Changed) => added = true,
+            match text.state {
+                State::Kept => {}
+                State::Changed if text.field == NOWHERE => added = true,
+                State::Changed => edits.replace_with(text.field, |out| self.put_text(out, part.buf, text)),
+                State::Deleted if text.field == NOWHERE => {}
+                State::Deleted => edits.delete(text.field),
             }
         }
         if added {
             let at = Slice { start: part.insert_at, end: part.insert_at };
             edits.replace_with(at, |out| {
-                for text in
-                    self.texts.iter().filter(|text| text.field.is_none() && text.state == State::Changed)
-                {
-                    encode::field(out, text.number, self.bytes(part.buf, text.value));
+                let added = |field, state| field == NOWHERE && state == State::Changed;
+                for text in self.texts.iter().filter(|text| added(text.field, text.state)) {
+                    self.put_text(out, part.buf, text);
                 }
-                for item in
-                    self.items.iter().filter(|item| item.field.is_none() && item.state == State::Changed)
-                {
+                for item in self.items.iter().filter(|item| added(item.field, item.state)) {
                     self.put(out, part.buf, number, item);
                 }
             });
         }
+    }
+
+    fn put_text(&self, out: &mut Vec<u8>, buf: &[u8], text: &TextItem) {
+        encode::field(out, text.number, self.bytes(buf, text.value));
     }
 
     fn put(&self, out: &mut Vec<u8>, buf: &[u8], number: u32, item: &Item) {

@@ -97,6 +97,15 @@ pub(super) static CLAIMS: LazyLock<Counters> = LazyLock::new(|| {
     )
 });
 
+/// Texts that cost too much.
+pub(super) static DROPPED: LazyLock<Counters> = LazyLock::new(|| {
+    counter(
+        "spanwarden_scrub_budget_exceeded",
+        "Values and texts that were replaced by [DROPPED] because searching their request had cost too much.",
+        &[],
+    )
+});
+
 /// Unknown fields.
 pub(super) static UNKNOWN_FIELDS: LazyLock<Counters> = LazyLock::new(|| {
     counter(

@@ -3,23 +3,33 @@
 #![forbid(unsafe_code)]
 
 use regex_automata::{
-    Input,
+    Input, Match,
     meta::{self, Cache, Regex},
     util::{captures::Captures, iter::Searcher},
 };
 use regex_syntax::hir::Hir;
 
+use self::{chain::Chain, probe::Probe};
+use super::verdicts::Verdicts;
 use crate::config::{ConfigError, Located, Location};
 
+mod chain;
 mod class;
 pub(super) mod gate;
 mod go;
+mod probe;
 pub(super) mod window;
 
 /// Bound on one pattern's compiled size. A count of 1000 on a class fits; one that does not is refused at start.
 const COMPILED_LIMIT: usize = 16 << 20;
 /// Bound on what one pattern's lazy automaton may use in one thread.
 const CACHE_LIMIT: usize = 4 << 20;
+/// How often searches after matches may go over the bytes of a request, all patterns together; and a little more, for
+/// small requests.
+const PASSES: u64 = 64;
+const ALWAYS: u64 = 1 << 20;
+/// What stands where a text was dropped because it cost too much to search.
+const DROPPED: &[u8] = b"[DROPPED]";
 
 /// A pattern of the configuration as a syntax tree, for a stage that searches in its own way.
 pub(crate) fn syntax(pattern: &Located<String>) -> Result<Hir, ConfigError> {
@@ -35,7 +45,7 @@ pub(crate) fn syntax(pattern: &Located<String>) -> Result<Hir, ConfigError> {
 /// Where it is not a pattern.
 pub(super) fn windows(pattern: &str) -> Vec<window::Window> {
     let parsed = go::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-    window::required(&parsed.hir)
+    window::required(&parsed.hir).windows
 }
 
 /// One compiled pattern.
@@ -45,6 +55,10 @@ pub(super) struct Pattern {
     groups: Vec<Option<String>>,
     /// What every match contains; empty when nothing useful can be said.
     pub(super) windows: Vec<window::Window>,
+    probe: Option<Probe>,
+    chain: Option<Chain>,
+    /// Most bytes of a match, where there is a bound.
+    longest: Option<usize>,
 }
 
 /// What the patterns of a plan need to search, in one thread.
@@ -52,6 +66,36 @@ pub(super) struct Pattern {
 pub(super) struct Caches {
     caches: Vec<Cache>,
     slots: Vec<Captures>,
+    /// Bytes that searches after matches may still look at in this request.
+    allowance: u64,
+    /// Texts that were dropped because that was used up.
+    dropped: u64,
+    /// Texts in which nothing was found lately.
+    pub(super) clean: Verdicts,
+}
+
+impl Caches {
+    /// Begins a request of so many bytes.
+    ///
+    /// One search for a pattern takes time linear in the text. Finding all matches may not: what lies behind a match
+    /// is looked at again for the next. So each text is searched once for each pattern, and searches after a match
+    /// are counted.
+    pub(super) fn begin(&mut self, bytes: usize) {
+        self.allowance = PASSES * bytes as u64 + ALWAYS;
+    }
+
+    /// How many texts were dropped since this was asked last.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Whether a search of so many bytes is allowed.
+    #[inline]
+    fn spend(&mut self, bytes: usize) -> bool {
+        let left = self.allowance.checked_sub(bytes as u64);
+        self.allowance = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 /// All patterns of a plan.
@@ -79,7 +123,15 @@ impl Patterns {
         let regex = Regex::builder().configure(config).build_from_hir(&parsed.hir).map_err(|_| {
             bad(format!("the pattern compiles to more than {} MiB; use smaller counts", COMPILED_LIMIT >> 20))
         })?;
-        self.list.push(Pattern { regex, groups: parsed.groups, windows: window::required(&parsed.hir) });
+        let window::Required { windows, prefix } = window::required(&parsed.hir);
+        self.list.push(Pattern {
+            regex,
+            groups: parsed.groups,
+            probe: Probe::new(&windows, prefix),
+            chain: Chain::new(&parsed.hir),
+            windows,
+            longest: parsed.hir.properties().maximum_len(),
+        });
         Ok(PatternId(self.list.len() as u32 - 1))
     }
 
@@ -93,13 +145,17 @@ impl Patterns {
         Caches {
             caches: self.list.iter().map(|pattern| pattern.regex.create_cache()).collect(),
             slots: self.list.iter().map(|pattern| pattern.regex.create_captures()).collect(),
+            allowance: ALWAYS,
+            ..Caches::default()
         }
     }
 
     /// Whether it matches anywhere.
     pub(super) fn is_match(&self, id: PatternId, caches: &mut Caches, text: &[u8]) -> bool {
-        let input = Input::new(text).earliest(true);
-        self.get(id).regex.search_half_with(&mut caches.caches[id.0 as usize], &input).is_some()
+        let pattern = self.get(id);
+        let Some(from) = pattern.begin(text, 0) else { return false };
+        let input = Input::new(text).range(from..).earliest(true);
+        pattern.regex.search_half_with(&mut caches.caches[id.0 as usize], &input).is_some()
     }
 
     /// The named groups of the first match, those that took part in it.
@@ -132,6 +188,8 @@ impl Patterns {
     }
 
     /// As [`Self::replace`], with what `write` appends for each match. Groups are found only if `groups` says so.
+    ///
+    /// A text of a request that has used up what it may cost is replaced as a whole.
     pub(super) fn replace_each(
         &self,
         id: PatternId,
@@ -141,29 +199,34 @@ impl Patterns {
         out: &mut Vec<u8>,
         mut write: impl FnMut(&Captures, &mut Vec<u8>),
     ) -> bool {
-        let regex = &self.get(id).regex;
-        let cache = &mut caches.caches[id.0 as usize];
-        let captures = &mut caches.slots[id.0 as usize];
+        let pattern = self.get(id);
+        let before = out.len();
         let mut searcher = Searcher::new(Input::new(text));
         let mut copied = 0;
-        let mut found = false;
+        let (mut found, mut spent) = (false, false);
         while let Some(range) = searcher.advance(|input| {
-            if groups {
-                regex.search_captures_with(cache, input, captures);
-                Ok(captures.get_match())
-            } else {
-                Ok(regex.search_with(cache, input))
-            }
+            let from = input.start();
+            let (range, cost) = match pattern.short_cut(text, from, groups) {
+                Some(found) => (found.range.map(|range| Match::must(0, range)), found.looks),
+                None => pattern.search(text, from, groups, caches, id),
+            };
+            // The first search is free, and so is one that finds nothing: it is the last.
+            spent = range.is_some() && !caches.spend(cost);
+            Ok(range.filter(|_| !spent))
         }) {
             found = true;
             out.extend_from_slice(&text[copied..range.start()]);
             copied = range.end();
-            write(captures, out);
+            write(&caches.slots[id.0 as usize], out);
         }
-        if found {
+        if spent {
+            out.truncate(before);
+            out.extend_from_slice(DROPPED);
+            caches.dropped += 1;
+        } else if found {
             out.extend_from_slice(&text[copied..]);
         }
-        found
+        found | spent
     }
 }
 
@@ -244,6 +307,51 @@ impl Pattern {
     /// The names of its groups.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().filter_map(Option::as_deref)
+    }
+
+    /// What can be said without the engine.
+    #[inline]
+    fn short_cut(&self, text: &[u8], from: usize, groups: bool) -> Option<chain::Found> {
+        match &self.chain {
+            Some(chain) if !groups => chain.find(text, from),
+            _ => None,
+        }
+    }
+
+    /// The first match from `from` on, and how many bytes were looked at for it at most.
+    fn search(
+        &self,
+        text: &[u8],
+        from: usize,
+        groups: bool,
+        caches: &mut Caches,
+        id: PatternId,
+    ) -> (Option<Match>, usize) {
+        let Some(from) = self.begin(text, from) else { return (None, 0) };
+        let input = Input::new(text).range(from..);
+        let (cache, captures) = (&mut caches.caches[id.0 as usize], &mut caches.slots[id.0 as usize]);
+        let range = if groups {
+            self.regex.search_captures_with(cache, &input, captures);
+            captures.get_match()
+        } else {
+            self.regex.search_with(cache, &input)
+        };
+        // A search goes on behind a match as long as a longer one is possible.
+        let rest = text.len().saturating_sub(from);
+        let cost = match (range, self.longest) {
+            (Some(range), Some(longest)) => rest.min((range.end() - from).saturating_add(longest)),
+            _ => rest,
+        };
+        (range, cost)
+    }
+
+    /// Where a search from `from` on may begin; `None` where nothing can match from there on.
+    #[inline]
+    fn begin(&self, text: &[u8], from: usize) -> Option<usize> {
+        match &self.probe {
+            Some(probe) => probe.find(text, from),
+            None => Some(from),
+        }
     }
 
     fn group(&self, name: &str) -> Option<usize> {

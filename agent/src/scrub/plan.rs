@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -29,9 +30,12 @@ use super::{
     forgery,
     keys::Keys,
     list::List,
-    metrics::{CLAIMS, Handles, Series, Tally, UNKNOWN_FIELDS},
+    metrics::{CLAIMS, DROPPED, Handles, Series, Tally, UNKNOWN_FIELDS},
     ottl::tree,
-    pattern::{Caches, Patterns, gate::Gate},
+    pattern::{
+        Caches, Patterns,
+        gate::{Found, Gate},
+    },
     record::{Record, Recorder},
     redact::Redactor,
     rule::{Account, Rule},
@@ -60,6 +64,7 @@ pub struct Plan {
     series: OnceLock<Series>,
     claims: [prometheus::IntCounter; stamp::CLAIMS],
     unknown_fields: prometheus::IntCounter,
+    dropped: prometheus::IntCounter,
     quarantine: Option<Arc<Tenant>>,
     limits: Limits,
 }
@@ -85,6 +90,7 @@ pub struct PlanScratch {
 #[derive(Debug, Default)]
 struct Work {
     caches: Caches,
+    found: Found,
     list: List,
     out: Vec<u8>,
     tally: Vec<Tally>,
@@ -143,6 +149,7 @@ impl Plan {
             series: OnceLock::new(),
             claims: stamp::NAMES.map(|name| CLAIMS.with_label_values(&[name])),
             unknown_fields: UNKNOWN_FIELDS.with_label_values(&[] as &[&str]),
+            dropped: DROPPED.with_label_values(&[] as &[&str]),
             quarantine: stamp.and_then(Claims::quarantine),
             limits: Limits::default(),
         })
@@ -183,6 +190,7 @@ impl Plan {
         let began = Instant::now();
         self.adopt(scratch);
         scratch.work.ours.clear();
+        scratch.work.caches.begin(batch.data.len());
         let (data, summary, mut refused) = self
             .walk(&self.steps, &batch.data, &batch.context, scratch)
             .inspect_err(|_| scratch.work.forget())?;
@@ -230,6 +238,9 @@ impl Plan {
         scratch: &mut PlanScratch,
     ) -> Result<(Bytes, walk::Summary, bool), Refusal> {
         let PlanScratch { walk: walk_scratch, edits, work, .. } = scratch;
+        if data.len() <= self.limits.bytes as usize {
+            self.gate.find(data, &mut work.found);
+        }
         let mut rewriter = Rewriter {
             plan: self,
             steps,
@@ -305,6 +316,10 @@ impl Plan {
                 counter.inc_by(count);
             }
         }
+        let dropped = work.caches.take_dropped();
+        if dropped > 0 {
+            self.dropped.inc_by(dropped);
+        }
         work.forget();
     }
 }
@@ -319,6 +334,8 @@ struct Rewriter<'a> {
 }
 
 impl Rewrite for Rewriter<'_> {
+    const WHOLE_FIELDS: bool = true;
+
     fn part(&mut self, part: &Part<'_>, edits: &mut Edits) {
         let steps = &self.steps[slot(part.kind)];
         if steps.is_empty()
@@ -329,7 +346,7 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, list, out, tally, account, captured, claims, forged, ours } = &mut *self.work;
+        let Work { caches, found, list, out, tally, account, captured, claims, forged, ours } = &mut *self.work;
         list.load(part, &self.plan.keys);
         let passes_on = part.kind == Kind::Resource && !self.plan.later.is_empty();
         if passes_on {
@@ -351,7 +368,8 @@ impl Rewrite for Rewriter<'_> {
             identity: self.identity,
             forged,
             claims,
-            clean: self.plan.gate.hits(hull(part)).none(),
+            hits: self.plan.gate.within(part.buf, found, hull(part)),
+            found,
             refused: false,
         };
         for step in steps {
@@ -373,9 +391,9 @@ fn adds(steps: &[Step]) -> bool {
     steps.iter().any(|step| !matches!(step, Step::Redact(_) | Step::Detect(_)))
 }
 
-/// The bytes of the request that hold all attributes and texts of a message. Other fields may lie between them,
-/// which costs time and can only make the gate more careful.
-fn hull<'b>(part: &Part<'b>) -> &'b [u8] {
+/// The range of the request that holds all attributes and texts of a message. Other fields may lie between them,
+/// which can only make the gate more careful.
+fn hull(part: &Part<'_>) -> Range<usize> {
     // Both lists are in wire order.
     debug_assert!(part.attributes.is_sorted_by_key(|attribute| attribute.field.end));
     debug_assert!(part.texts.is_sorted_by_key(|text| text.field.end));
@@ -386,7 +404,7 @@ fn hull<'b>(part: &Part<'b>) -> &'b [u8] {
         ends(part.attributes.first().map(|first| first.field), part.attributes.last().map(|last| last.field));
     let texts = ends(part.texts.first().map(|first| first.field), part.texts.last().map(|last| last.field));
     let (start, end) = (attributes.0.min(texts.0), attributes.1.max(texts.1));
-    if start < end { &part.buf[start as usize..end as usize] } else { &[] }
+    if start < end { start as usize..end as usize } else { 0..0 }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::{
     list::State,
     pattern::{
         Caches, PatternId, Patterns, Template,
-        gate::{Gate, Gated},
+        gate::{Gate, Gated, Hits},
     },
     rule::{Did, Place, RuleId},
     run::Run,
@@ -108,6 +108,8 @@ pub(super) struct Redactor {
     masked_keys: Vec<PatternId>,
     blocked_values: Vec<Gated>,
     named: Rules,
+    /// What the gate says of them.
+    windows: Hits,
     /// A pattern that must be tried on every text.
     ungated: bool,
     allowed_values: Vec<PatternId>,
@@ -180,6 +182,7 @@ impl Redactor {
             allow_all: config.allow_all_keys,
             ignored_keys,
             masked_keys,
+            windows: Hits::all(&blocked_values),
             ungated: blocked_values.iter().any(|gated| gated.windows.is_none()),
             blocked_values,
             named: by_name,
@@ -200,7 +203,7 @@ impl Redactor {
         let mut done = Done::default();
         // What is deleted on the way still says what the statements beside it are.
         let told = self.sanitizer.as_ref().map_or_else(Told::default, |sanitizer| sanitizer.told(run));
-        let clean = run.clean && !self.ungated && !self.all_types;
+        let clean = self.is_gated() && !run.hits.meet(&self.windows);
         let scan = !self.blocked_values.is_empty() && (!clean || run.list.touched);
         let every = scan
             || !self.allow_all
@@ -234,6 +237,11 @@ impl Redactor {
         }
     }
 
+    /// Whether what the gate finds nothing in needs no search.
+    fn is_gated(&self) -> bool {
+        !self.ungated && !self.all_types
+    }
+
     fn attribute(&self, run: &mut Run<'_>, index: usize, clean: bool, told: Told, done: &mut Done) {
         let item = run.list.items[index];
         if item.state == State::Deleted {
@@ -259,6 +267,7 @@ impl Redactor {
             run.matched(self.named.allowed_keys, Did::Removed, Place::Attribute(index));
             return;
         }
+        let clean = clean || self.is_gated() && !run.hits_in(index).meet(&self.windows);
         let dirty = !(clean && item.state == State::Kept);
         let by_key = |pattern: &PatternId| run.patterns.is_match(*pattern, run.caches, name);
         let mut masked = false;
@@ -443,6 +452,7 @@ impl Redactor {
     fn texts(&self, run: &mut Run<'_>, clean: bool, done: &mut Done) {
         for index in 0..run.list.texts.len() {
             let text = run.list.texts[index];
+            let clean = clean || self.is_gated() && !run.hits_in_text(index).meet(&self.windows);
             if text.state == State::Deleted || clean && text.state == State::Kept {
                 continue;
             }
@@ -471,7 +481,11 @@ impl Redactor {
         matched: &mut Vec<Match>,
     ) -> bool {
         let hits = gate.hits(text);
-        if hits.none() && !self.ungated {
+        if !self.ungated && !hits.meet(&self.windows) {
+            return false;
+        }
+        let name = caches.clean.name(self.processor, text);
+        if name.is_some_and(|name| caches.clean.is_clean(name)) {
             return false;
         }
         let mut current: Option<Vec<u8>> = None;
@@ -488,7 +502,12 @@ impl Redactor {
                 matched.push((*rule, self.stand_in.did()));
             }
         }
-        let Some(masked) = current else { return false };
+        let Some(masked) = current else {
+            if let Some(name) = name {
+                caches.clean.note_clean(name);
+            }
+            return false;
+        };
         *out = masked;
         true
     }

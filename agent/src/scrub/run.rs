@@ -2,13 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use crate::{auth::Identity, origin::Origin, otlp::walk::ValueKind};
 
 use super::{
     keys::{KeyId, Keys},
     list::{List, State},
     metrics::Tally,
-    pattern::{Caches, Patterns, gate::Gate},
+    pattern::{
+        Caches, Patterns,
+        gate::{Found, Gate, Hits},
+    },
     rule::{Account, Did, Place, Rule, RuleId},
 };
 
@@ -47,8 +52,10 @@ pub(super) struct Run<'a> {
     pub(super) forged: &'a mut super::stamp::Forged,
     /// Lies about identity, by attribute.
     pub(super) claims: &'a mut [u64; super::stamp::CLAIMS],
-    /// The message as it came has no text that a gated pattern could match.
-    pub(super) clean: bool,
+    /// What the gate found in the request.
+    pub(super) found: &'a Found,
+    /// What it found in the message as it came.
+    pub(super) hits: Hits,
     /// A statement failed under `error_mode: propagate`.
     pub(super) refused: bool,
 }
@@ -94,6 +101,20 @@ impl Run<'_> {
         items.any(|index| {
             self.is(index, id, name) && !self.list.bytes(self.buf, self.list.items[index].value).is_empty()
         })
+    }
+
+    /// What the gate found in an attribute as it came; nothing in one that was added.
+    pub(super) fn hits_in(&self, index: usize) -> Hits {
+        self.hits_of(self.list.items[index].in_request())
+    }
+
+    /// What the gate found in a text as it came; nothing in one that was added or changed.
+    pub(super) fn hits_in_text(&self, index: usize) -> Hits {
+        self.hits_of(self.list.texts[index].value.in_request())
+    }
+
+    fn hits_of(&self, part: Option<Range<usize>>) -> Hits {
+        part.map_or_else(Hits::default, |part| self.gate.within(self.buf, self.found, part))
     }
 
     /// Whether an attribute is still there and has this key, which may be one that the plan does not know.

@@ -28,6 +28,10 @@ mod tokens;
 #[path = "bench/turns.rs"]
 mod turns;
 
+/// The program's own, so that its stages cost here what they cost there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SPANS: usize = 512;
 const ISSUER: &str = "https://issuer.example";
 const RULES: &str = include_str!("bench/rules.yaml");
@@ -45,8 +49,9 @@ fn main() -> Result<()> {
         ["adversary"] => adversary::run(),
         ["stages"] => stages::run(),
         ["tokens"] => tokens::run(),
-        [program, seconds] => compare(Path::new(program), seconds.parse()?),
-        _ => bail!("usage: bench SPANWARDEN SECONDS | admission SPANWARDEN | adversary | stages | tokens"),
+        [program, seconds] => compare(Path::new(program), seconds.parse()?, ""),
+        [program, seconds, rows] => compare(Path::new(program), seconds.parse()?, rows),
+        _ => bail!("usage: bench SPANWARDEN SECONDS [ROWS] | admission SPANWARDEN | adversary | stages | tokens"),
     }
 }
 
@@ -97,7 +102,8 @@ const ROWS: [Row; 5] = [
     },
 ];
 
-fn compare(program: &Path, seconds: u64) -> Result<()> {
+/// Measures the rows whose names contain `rows`; and the stages alone, where that is all of them.
+fn compare(program: &Path, seconds: u64, rows: &str) -> Result<()> {
     ensure!(program.exists(), "{} is not built: run `cargo xtask bench`", program.display());
     let bytes = spanwarden_tests::load::requests(8, SPANS, 1).iter().map(bytes::Bytes::len).sum::<usize>();
     println!(
@@ -110,7 +116,7 @@ fn compare(program: &Path, seconds: u64) -> Result<()> {
     println!("|---|---|---|---|---|");
     let mut sink = Running::start(std::env::current_exe()?, &["sink"], &[])?;
     sink.wait_for("listening")?;
-    for row in &ROWS {
+    for row in ROWS.iter().filter(|row| row.name.contains(rows)) {
         let figure = measure(program, row, seconds).with_context(|| row.name)?;
         println!(
             "| {} | {:.2} | {:.0} | {:.0} | {} |",
@@ -122,6 +128,9 @@ fn compare(program: &Path, seconds: u64) -> Result<()> {
         );
     }
     drop(sink);
+    if !rows.is_empty() {
+        return Ok(());
+    }
     println!("\nStages alone, one thread, in memory:\n");
     stages::run()?;
     tokens::run()

@@ -35,6 +35,11 @@ impl<R: Rewrite> Walker<'_, R> {
     pub(super) fn settle(&mut self, body: Slice, mark: Mark, first: usize) -> Wire<()> {
         self.edits.sort_from(first);
         check(&self.edits.list[first..], body)?;
+        if R::WHOLE_FIELDS && self.scratch.strips.len() == mark.strips {
+            debug_assert!(self.edits.list[first..].iter().all(|edit| self.is_whole(edit, body, mark)));
+            self.edits.sort_from(mark.edits);
+            return Ok(());
+        }
         self.strip(mark, first)?;
         self.scratch.lengths.clear();
         let Scratch { attributes, texts, lengths, .. } = &mut *self.scratch;
@@ -45,6 +50,14 @@ impl<R: Rewrite> Walker<'_, R> {
         // Also what came before this part's edits: the events of a span are shown before it.
         self.edits.sort_from(mark.edits);
         Ok(())
+    }
+
+    /// Whether an edit is what [`Rewrite::WHOLE_FIELDS`] promises.
+    fn is_whole(&self, edit: &Edit, body: Slice, mark: Mark) -> bool {
+        let attributes = self.scratch.attributes[mark.attributes..].iter().map(|attribute| attribute.field);
+        let texts = self.scratch.texts[mark.texts..].iter().map(|text| text.field);
+        let beginning = Slice { start: body.start, end: body.start };
+        edit.at == beginning || attributes.chain(texts).any(|field| field == edit.at)
     }
 
     /// Deletes the unknown fields that the rewrite has not deleted or replaced together with what is around.

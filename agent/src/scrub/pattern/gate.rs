@@ -1,18 +1,22 @@
 //! The gate: which patterns can match a text at all, found in one pass over its bytes.
 //!
-//! All windows of a plan stand side by side in the bits of a word, and the word is stepped a byte at a time (the
-//! shift-and algorithm: Baeza-Yates and Gonnet, 1992). Four stretches of the text are stepped at once, because one
-//! stretch alone would wait for the previous step's result. It may let through what does not match, never the
-//! opposite.
+//! [`Sieve`] finds the positions at which a window may begin; there the gate looks closely. All windows stand side by
+//! side in the bits of words, and a byte at a place leaves those that allow it there. It may let through what does
+//! not match, never the opposite.
 
-use super::{PatternId, Patterns, window::Window};
-use crate::scrub::sieve::Sieve;
+use std::ops::Range;
 
-/// Words of state: 64 bits of windows each.
-const WORDS: usize = 20;
-/// Below this many bytes one stretch is as fast as four, and the sieve costs more than it saves; and a quarter
-/// must be longer than any window.
-const SHORT: usize = 64;
+use super::{
+    PatternId, Patterns,
+    window::{self, ByteSet, LONGEST, Window},
+};
+use crate::scrub::sieve::{PLACES, Sieve};
+
+/// Words of findings, a bit for each window. A pattern for whose windows there is none left is always tried.
+const WORDS: usize = 8;
+/// Windows found in one request that are remembered one by one; in the rest of such a request, each text is asked
+/// about by itself. 8 bytes each.
+const MOST_FOUND: usize = 1 << 14;
 
 /// Which windows a text holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,30 +39,74 @@ impl Hits {
     pub(crate) fn meet(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
     }
+
+    /// All that calls for any of these patterns.
+    pub(crate) fn all(gated: &[Gated]) -> Self {
+        let mut all = Self::default();
+        gated.iter().filter_map(|gated| gated.windows).for_each(|hits| all.join(&hits));
+        all
+    }
+
+    #[inline]
+    fn add(&mut self, slot: u16) {
+        self.0[usize::from(slot >> 6)] |= 1 << (slot & 63);
+    }
 }
 
-/// One word of windows.
+/// Up to 64 windows.
 #[derive(Clone, Debug)]
 struct Group {
-    /// For each byte, the positions it may stand at.
-    allowed: Box<[u64; 256]>,
-    /// First positions.
-    first: u64,
-    /// Last positions.
-    last: u64,
-    /// Positions used.
-    used: u32,
-    /// Longest window: how far two stretches overlap, plus one.
-    longest: usize,
+    /// For each place and byte, the windows that allow it there; after its end, a window allows anything.
+    allowed: Box<[[u64; 256]; LONGEST]>,
+    /// The windows of at most so many places.
+    ended: [u64; LONGEST + 1],
+    /// Their numbers.
+    slots: Vec<u16>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { allowed: Box::new([[0; 256]; LONGEST]), ended: [0; LONGEST + 1], slots: Vec::new() }
+    }
+
+    fn add(&mut self, window: &[ByteSet], slot: u16) {
+        let bit = 1 << self.slots.len();
+        self.slots.push(slot);
+        for (place, table) in self.allowed.iter_mut().enumerate() {
+            for (entry, byte) in table.iter_mut().zip(0..=255u8) {
+                if window.get(place).is_none_or(|set| set.has(byte)) {
+                    *entry |= bit;
+                }
+            }
+        }
+        for ended in &mut self.ended[window.len()..] {
+            *ended |= bit;
+        }
+    }
+
+    /// The windows with which this text begins.
+    #[inline]
+    fn starts(&self, text: &[u8]) -> u64 {
+        let mut left = u64::MAX;
+        for (place, allowed) in self.allowed.iter().enumerate() {
+            let Some(byte) = text.get(place) else { return left & self.ended[place] };
+            left &= allowed[usize::from(*byte)];
+            // Usually none is left after a few places.
+            if left & !self.ended[place + 1] == 0 {
+                break;
+            }
+        }
+        left
+    }
 }
 
 /// The windows of many patterns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     groups: Vec<Group>,
-    /// Each window with its group and its last position's bit there: two that look for the same share it.
-    known: Vec<(Window, usize, u64)>,
     sieve: Sieve,
+    /// Each window once: two patterns that look for the same share it.
+    known: Vec<Window>,
 }
 
 /// A pattern behind a gate.
@@ -68,6 +116,15 @@ pub(crate) struct Gated {
     pub(crate) pattern: PatternId,
     /// The hits that call for it; `None`: always.
     pub(crate) windows: Option<Hits>,
+}
+
+/// Where in a request the gate's windows are.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Where a window begins, and its number; ascending.
+    list: Vec<(u32, u16)>,
+    /// The list is complete before this offset.
+    until: usize,
 }
 
 impl Gate {
@@ -80,42 +137,23 @@ impl Gate {
     pub(crate) fn add_windows(&mut self, windows: &[Window]) -> Option<Hits> {
         let mut hits = Hits::default();
         for window in windows {
-            if let Some((_, index, last)) = self.known.iter().find(|(known, ..)| known == window) {
-                hits.0[*index] |= last;
-                continue;
+            let window = window::sharp(window, PLACES);
+            let slot = self.known.iter().position(|known| known == window);
+            let slot = slot.unwrap_or(self.known.len());
+            if slot == WORDS * 64 {
+                return None;
             }
-            let length = window.len() as u32;
-            let room = self.groups.iter().position(|group| group.used + length <= 64);
-            let index = match room {
-                Some(index) => index,
-                None if self.groups.len() < WORDS => {
-                    self.groups.push(Group {
-                        allowed: Box::new([0; 256]),
-                        first: 0,
-                        last: 0,
-                        used: 0,
-                        longest: 0,
-                    });
-                    self.groups.len() - 1
+            hits.add(slot as u16);
+            if slot == self.known.len() {
+                if slot.is_multiple_of(64) {
+                    self.groups.push(Group::new());
                 }
-                None => return None,
-            };
-            let group = &mut self.groups[index];
-            for (i, set) in window.iter().enumerate() {
-                for byte in 0..=255u8 {
-                    if set.has(byte) {
-                        group.allowed[usize::from(byte)] |= 1 << (group.used + i as u32);
-                    }
+                if let Some(group) = self.groups.last_mut() {
+                    group.add(window, slot as u16);
                 }
+                self.sieve.add(window);
+                self.known.push(window.to_vec());
             }
-            group.first |= 1 << group.used;
-            group.used += length;
-            group.last |= 1 << (group.used - 1);
-            group.longest = group.longest.max(window.len());
-            let last = 1 << (group.used - 1);
-            hits.0[index] |= last;
-            self.known.push((window.clone(), index, last));
-            self.sieve.add(window);
         }
         (!windows.is_empty()).then_some(hits)
     }
@@ -123,53 +161,68 @@ impl Gate {
     /// The windows that the text holds.
     pub(crate) fn hits(&self, text: &[u8]) -> Hits {
         let mut hits = Hits::default();
-        let sifted = text.len() >= SHORT && self.sieve.sift(text, |range| self.step(&text[range], &mut hits));
-        if !sifted {
-            self.step(text, &mut hits);
+        self.scan(text, 0..text.len(), |_, slot| hits.add(slot));
+        hits
+    }
+
+    /// Finds all windows in a request.
+    pub(crate) fn find(&self, request: &[u8], found: &mut Found) {
+        found.list.clear();
+        found.until = request.len();
+        if self.groups.is_empty() {
+            return;
+        }
+        let Found { list, until } = found;
+        // A position after the last that is remembered may be dropped; the whole position is, then.
+        self.scan(request, 0..request.len(), |at, slot| {
+            if list.len() < MOST_FOUND {
+                list.push((at as u32, slot));
+            } else {
+                *until = (*until).min(at);
+            }
+        });
+    }
+
+    /// The windows that begin in a part of the request that was searched last. One that ends after the part counts, too.
+    #[inline]
+    pub(crate) fn within(&self, request: &[u8], found: &Found, part: Range<usize>) -> Hits {
+        if part.end > found.until {
+            return self.hits(&request[part]);
+        }
+        let mut hits = Hits::default();
+        if !found.list.is_empty() {
+            let from = found.list.partition_point(|(at, _)| (*at as usize) < part.start);
+            let inside = found.list[from..].iter().take_while(|(at, _)| (*at as usize) < part.end);
+            inside.for_each(|(_, slot)| hits.add(*slot));
         }
         hits
     }
 
-    /// Adds the windows that the text holds, found a byte at a time.
+    /// Shows `found` the windows that begin in a part of the text, in the order of their positions.
+    #[inline]
+    fn scan(&self, text: &[u8], part: Range<usize>, mut found: impl FnMut(usize, u16)) {
+        let mut look = |at: usize| {
+            for group in &self.groups {
+                let mut left = group.starts(&text[at..]);
+                while left != 0 {
+                    found(at, group.slots[left.trailing_zeros() as usize]);
+                    left &= left - 1;
+                }
+            }
+        };
+        if !self.sieve.sift(text, part.clone(), &mut look) {
+            part.for_each(look);
+        }
+    }
+
+    /// As [`Self::hits`], without the sieve.
+    #[cfg(test)]
     pub(super) fn step(&self, text: &[u8], hits: &mut Hits) {
-        for (word, group) in hits.0.iter_mut().zip(&self.groups) {
-            *word |= if text.len() < SHORT { group.one(text) } else { group.four(text) };
+        for at in 0..text.len() {
+            for group in &self.groups {
+                let left = group.starts(&text[at..]);
+                (0..64).filter(|bit| left >> bit & 1 == 1).for_each(|bit| hits.add(group.slots[bit]));
+            }
         }
-    }
-}
-
-impl Group {
-    fn one(&self, text: &[u8]) -> u64 {
-        let (mut state, mut seen) = (0u64, 0u64);
-        for byte in text {
-            state = ((state << 1) | self.first) & self.allowed[usize::from(*byte)];
-            seen |= state;
-        }
-        seen & self.last
-    }
-
-    /// Four stretches; each of the first three goes on into the next for a window less one byte, so that none is
-    /// missed between them.
-    fn four(&self, text: &[u8]) -> u64 {
-        let quarter = text.len() / 4;
-        let (a, rest) = text.split_at(quarter);
-        let (b, rest) = rest.split_at(quarter);
-        let (c, d) = rest.split_at(quarter);
-        let mut state = [0u64; 4];
-        let mut seen = 0u64;
-        let step = |state: u64, byte: u8| ((state << 1) | self.first) & self.allowed[usize::from(byte)];
-        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-            state = [step(state[0], *a), step(state[1], *b), step(state[2], *c), step(state[3], *d)];
-            seen |= state[0] | state[1] | state[2] | state[3];
-        }
-        for ((a, b), c) in b.iter().zip(c).zip(d).take(self.longest - 1) {
-            state = [step(state[0], *a), step(state[1], *b), step(state[2], *c), state[3]];
-            seen |= state[0] | state[1] | state[2];
-        }
-        for byte in &d[quarter..] {
-            state[3] = step(state[3], *byte);
-            seen |= state[3];
-        }
-        seen & self.last
     }
 }

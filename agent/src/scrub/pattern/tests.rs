@@ -165,6 +165,130 @@ proptest! {
         gate.step(&text, &mut stepped);
         prop_assert_eq!(gate.hits(&text), stepped);
     }
+
+    #[test]
+    fn what_is_found_in_a_request_is_found_in_its_parts(
+        parts in prop::collection::vec(
+            prop::collection::vec(prop::sample::select(b"ab1k-s@. AKIBearer".to_vec()), 0..60),
+            0..12,
+        ),
+    ) {
+        let gate = &GATED.1;
+        let request = parts.concat();
+        let mut found = gate::Found::default();
+        gate.find(&request, &mut found);
+        let mut at = 0;
+        for part in parts {
+            let range = at..at + part.len();
+            at = range.end;
+            let (within, alone) = (gate.within(&request, &found, range), gate.hits(&part));
+            let mut both = within;
+            both.join(&alone);
+            prop_assert_eq!(both, within);
+        }
+    }
+
+    #[test]
+    fn the_probe_changes_no_replacement(
+        which in 0..PATTERNS.len(),
+        text in prop_oneof![
+            "[ab1k é-]{0,80}",
+            "[0-9 -]{0,60}",
+            "(a|bb|1|-|sk-|[0-9]{3}-[0-9]{2}-[0-9]{4}|bearer x|ASIA12AB|a@b.cd|é|@|'){0,30}",
+        ],
+    ) {
+        let (patterns, _, gated) = &*GATED;
+        let id = gated[which].pattern;
+        let template = Template::literal("<>");
+        let mut with = Vec::new();
+        let found = CACHES.with_borrow_mut(|caches| {
+            caches.begin(text.len());
+            patterns.replace(id, caches, text.as_bytes(), &template, &mut with)
+        });
+        let regex = &patterns.get(id).regex;
+        let (mut without, mut copied) = (Vec::new(), 0);
+        for range in regex.find_iter(&text) {
+            without.extend_from_slice(&text.as_bytes()[copied..range.start()]);
+            without.extend_from_slice(b"<>");
+            copied = range.end();
+        }
+        without.extend_from_slice(&text.as_bytes()[copied..]);
+        prop_assert_eq!(found, regex.is_match(&text));
+        if found {
+            prop_assert_eq!(with, without);
+        }
+    }
+}
+
+#[test]
+fn a_request_full_of_windows_is_still_searched_to_its_end() {
+    let (patterns, id) = compiled(PATTERNS[2]).expect("a pattern");
+    let mut gate = gate::Gate::default();
+    let windows = gate.add(&patterns, id).windows.expect("windows");
+    let mut request = vec![b'7'; 100_000];
+    request.extend_from_slice(&[b'x'; 1000]);
+    request.extend_from_slice(b"4111 1111 1111 1111");
+    request.extend_from_slice(&[b'x'; 1000]);
+    let mut found = gate::Found::default();
+    gate.find(&request, &mut found);
+    let within = |range| gate.within(&request, &found, range).meet(&windows);
+    assert!(within(0..100) && within(99_000..99_100) && within(100_900..101_100));
+    assert!(!within(100_000..100_900) && !within(102_000..102_019));
+}
+
+#[test]
+fn hundreds_of_patterns_are_gated_and_told_apart() {
+    let (mut patterns, mut gate) = (Patterns::default(), gate::Gate::default());
+    let token = |number: usize| format!("t{number:03}k_");
+    let gated: Vec<_> = (0..513)
+        .map(|number| {
+            let id =
+                patterns.compile(&format!("{}[a-z0-9]{{8}}", token(number)), &here()).expect("a pattern");
+            gate.add(&patterns, id)
+        })
+        .collect();
+    // The last has no bit left, and so is always tried.
+    assert!(gated[512].windows.is_none());
+    for (number, own) in gated[..512].iter().enumerate() {
+        let text = format!("a header with {}ab12cd34, and more", token(number));
+        let hits = gate.hits(text.as_bytes());
+        let met: Vec<_> = (0..512)
+            .filter(|other| gated[*other].windows.is_some_and(|windows| hits.meet(&windows)))
+            .collect();
+        assert_eq!(met, [number]);
+        assert!(own.windows.is_some());
+    }
+}
+
+#[test]
+fn a_search_that_looks_far_behind_each_match_is_stopped() {
+    // Each match of the second branch is found only after the whole rest was searched for the first's end.
+    let (patterns, id) = compiled("a[^z]*z|a").expect("a pattern");
+    let text = vec![b'a'; 200_000];
+    let mut caches = patterns.caches();
+    let template = Template::literal("-");
+    let mut out = b"before".to_vec();
+    caches.begin(text.len());
+    assert!(patterns.replace(id, &mut caches, &text, &template, &mut out));
+    assert_eq!(out, b"before[DROPPED]");
+    assert_eq!((caches.take_dropped(), caches.take_dropped()), (1, 0));
+    // What has one match or none is searched all the same, and the next request may cost as much again.
+    out.clear();
+    assert!(!patterns.replace(id, &mut caches, b"nothing here: bbb", &template, &mut out));
+    caches.begin(3);
+    assert!(patterns.replace(id, &mut caches, b"bab", &template, &mut out));
+    assert_eq!((&out[..], caches.take_dropped()), (&b"b-b"[..], 0));
+}
+
+#[test]
+fn many_short_matches_in_a_long_text_are_no_reason_to_drop_it() {
+    let (patterns, id) = compiled(PATTERNS[1]).expect("a pattern");
+    let text = "123-45-6789 and so on, ".repeat(40_000);
+    let mut caches = patterns.caches();
+    let mut out = Vec::new();
+    caches.begin(text.len());
+    assert!(patterns.replace(id, &mut caches, text.as_bytes(), &Template::literal("*"), &mut out));
+    assert_eq!(out, "* and so on, ".repeat(40_000).into_bytes());
 }
 
 #[test]

@@ -39,31 +39,61 @@ impl ByteSet {
         Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
-    /// How much meeting this set tells, in bits, by a rough guess at the bytes of telemetry.
+    /// The bytes in it.
+    pub(super) fn bytes(&self) -> impl Iterator<Item = u8> + use<'_> {
+        (0..=255u8).filter(|byte| self.has(*byte))
+    }
+
+    /// How often a byte of telemetry is in it.
+    pub(super) fn share(&self) -> f64 {
+        self.bytes().map(share).sum()
+    }
+
+    /// How much meeting this set tells, in bits.
     fn bits(&self) -> f64 {
-        let share: f64 = (0..=255u8)
-            .filter(|byte| self.has(*byte))
-            .map(|byte| match byte {
-                b'a'..=b'z' => 0.024,
-                b'0'..=b'9' => 0.020,
-                b' ' | b'-' | b'.' | b'/' | b'_' | b':' => 0.012,
-                b'A'..=b'Z' | 0..=0x1f => 0.004,
-                _ => 0.001,
-            })
-            .sum();
-        -share.clamp(1e-4, 1.0).log2()
+        -self.share().clamp(1e-4, 1.0).log2()
+    }
+}
+
+/// A rough guess at how often a byte stands in telemetry.
+pub(crate) fn share(byte: u8) -> f64 {
+    match byte {
+        b'a'..=b'z' => 0.024,
+        b'0'..=b'9' => 0.020,
+        b' ' | b'-' | b'.' | b'/' | b'_' | b':' => 0.012,
+        b'A'..=b'Z' | 0..=0x1f => 0.004,
+        _ => 0.001,
     }
 }
 
 /// A sequence of byte sets that every match contains.
 pub(crate) type Window = Vec<ByteSet>;
 
-/// The windows of which every match contains at least one; empty where none is worth finding.
-pub(crate) fn required(hir: &Hir) -> Vec<Window> {
+/// What every match contains.
+#[derive(Debug, Default)]
+pub(crate) struct Required {
+    /// At least one of these; empty where none is worth finding.
+    pub(crate) windows: Vec<Window>,
+    /// They stand where the match begins.
+    pub(crate) prefix: bool,
+}
+
+/// What every match of the expression contains.
+pub(crate) fn required(hir: &Hir) -> Required {
     let facts = facts(hir);
-    let best = better(facts.best, vec![facts.prefix]);
+    let best = better(facts.best, vec![facts.prefix.clone()]);
     let best = better(best, vec![facts.suffix]);
-    if score(&best) < WORTH { Vec::new() } else { best }
+    let prefix = matches!(&best[..], [window] if facts.prefix.starts_with(window));
+    if score(&best) < WORTH { Required::default() } else { Required { windows: best, prefix } }
+}
+
+/// The part of a window from the place on where it tells most within so many places: those before it only slow down
+/// a search that looks at the first ones first.
+pub(crate) fn sharp(window: &[ByteSet], places: usize) -> &[ByteSet] {
+    let tells = |from: usize| bits(&window[from..window.len().min(from + places)]);
+    let most = (0..window.len()).map(tells).fold(0.0, f64::max);
+    let from = (0..window.len()).find(|from| tells(*from) > most - 0.5).unwrap_or(0);
+    &window[from..]
 }
 
 /// What is known of the texts that an expression matches.

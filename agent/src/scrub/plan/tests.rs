@@ -584,3 +584,69 @@ fn the_verified_principal_is_written_and_cannot_be_claimed() {
 fn contains(data: &[u8], text: &str) -> bool {
     memchr::memmem::find(data, text.as_bytes()).is_some()
 }
+
+#[test]
+fn what_was_found_clean_before_is_clean_again_and_hides_nothing_else() {
+    let plan = plan(DOCUMENT, false);
+    let mut scratch = PlanScratch::default();
+    // Too many digits in a row for a card: the gate lets them through, the pattern does not match.
+    let clean = request(&[], &[("a", text("1234567890123456789012")), ("b", text("fine"))]);
+    let leaks = request(&[], &[("a", text("123456789012345678901")), ("b", text("4111-1111-1111-1111"))]);
+    let masked = request(&[], &[("a", text("123456789012345678901")), ("b", text("[REDACTED]"))]);
+    for _ in 0..3 {
+        for (before, after) in [(&clean, &clean), (&leaks, &masked)] {
+            let data = plan.apply(batch(before.clone()), &mut scratch).expect("well-formed").data;
+            assert_eq!(data, after);
+        }
+    }
+}
+
+#[test]
+fn a_value_that_costs_too_much_to_search_is_dropped_and_no_other() {
+    let plan = plan(
+        "  redaction:\n    allow_all_keys: true\n    blocked_values: [\"a[^z]*z|a\"]\n    summary: silent\n",
+        false,
+    );
+    let long = "a".repeat(100_000);
+    let before = [("x", text("b")), ("y", text(&long)), ("z", text("b"))];
+    let after = [("x", text("b")), ("y", text("[DROPPED]")), ("z", text("b"))];
+    let count = || DROPPED.with_label_values(&[] as &[&str]).get();
+    let so_far = count();
+    assert_eq!(applied(&plan, &request(&[], &before)), request(&[], &after));
+    assert_eq!(count(), so_far + 1);
+}
+
+#[test]
+fn unknown_fields_inside_an_edited_attribute_go_with_it() {
+    let plan = plan(DOCUMENT, false);
+    let span = |attributes: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        encode::field_with(&mut out, 1, |out| {
+            encode::field_with(out, 2, |out| {
+                encode::field_with(out, 2, |out| {
+                    encode::field(out, 1, &[1; 16]);
+                    encode::field(out, 2, &[2; 8]);
+                    attributes(out);
+                });
+            });
+        });
+        Bytes::from(out)
+    };
+    let unknown = |out: &mut Vec<u8>, key: &str, value: &str| {
+        encode::field_with(out, 9, |out| {
+            encode::field(out, 1, key.as_bytes());
+            encode::field(out, 11, b"hidden");
+            encode::field_with(out, 2, |out| encode::any_value(out, text(value)));
+        });
+    };
+    let before = span(&|out| {
+        unknown(out, "user.id", "test");
+        unknown(out, "kept", "as it is");
+    });
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let after = span(&|out| {
+        encode::key_value(out, 9, "user.id", text(hash));
+        encode::key_value(out, 9, "kept", text("as it is"));
+    });
+    assert_eq!(applied(&plan, &before), after);
+}
