@@ -5,8 +5,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
 use super::{encode, walk::Slice};
@@ -31,23 +29,6 @@ pub(super) struct Edit {
 impl Edit {
     pub(super) fn delta(self) -> i64 {
         i64::from(self.with.len()) - i64::from(self.at.len())
-    }
-}
-
-/// Pieces up to this long are copied by so many bytes at once.
-const CHUNK: usize = 32;
-
-/// Appends a piece. Many are lengths and short texts, for which a call to copy them costs more than the copy.
-#[inline]
-fn append(out: &mut Vec<u8>, from: &[u8], piece: Range<usize>) {
-    let len = piece.len();
-    match from[piece.start..].first_chunk::<CHUNK>() {
-        Some(chunk) if len <= CHUNK => {
-            let end = out.len() + len;
-            out.extend_from_slice(chunk);
-            out.truncate(end);
-        }
-        _ => out.extend_from_slice(&from[piece]),
     }
 }
 
@@ -98,12 +79,13 @@ impl Edits {
         if self.is_empty() {
             return buf.clone();
         }
-        let mut out = Vec::with_capacity(buf.len().saturating_add_signed(self.delta as isize) + CHUNK);
+        let mut out =
+            Vec::with_capacity(buf.len().saturating_add_signed(self.delta as isize) + encode::CHUNK);
         let mut done = 0;
         for edit in &self.list {
             debug_assert!(done <= edit.at.start as usize, "edits overlap or are not in order");
-            append(&mut out, buf, done..edit.at.start as usize);
-            append(&mut out, &self.arena, edit.with.range());
+            encode::piece(&mut out, buf, done..edit.at.start as usize);
+            encode::piece(&mut out, &self.arena, edit.with.range());
             done = edit.at.end as usize;
         }
         out.extend_from_slice(&buf[done..]);

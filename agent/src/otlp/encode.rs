@@ -2,6 +2,25 @@
 
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
+/// Pieces up to this long are copied by so many bytes at once.
+pub(crate) const CHUNK: usize = 32;
+
+/// Appends a part of `from`. Where many are short, a call to copy each costs more than copying some bytes too many.
+#[inline]
+pub(crate) fn piece(out: &mut Vec<u8>, from: &[u8], part: Range<usize>) {
+    let len = part.len();
+    match from[part.start..].first_chunk::<CHUNK>() {
+        Some(chunk) if len <= CHUNK => {
+            let end = out.len() + len;
+            out.extend_from_slice(chunk);
+            out.truncate(end);
+        }
+        _ => out.extend_from_slice(&from[part]),
+    }
+}
+
 /// Appends a varint.
 #[inline]
 pub fn varint(out: &mut Vec<u8>, mut value: u64) {

@@ -53,7 +53,7 @@ impl Keys {
         let id =
             KeyId(u16::try_from(self.names.len()).expect("a configuration names fewer than 65,536 keys"));
         self.ids.insert(name.into(), id);
-        self.lengths |= length_bit(name);
+        self.lengths |= length_bit(name.len());
         self.rebuild();
         id
     }
@@ -68,10 +68,16 @@ impl Keys {
         self.names.get(id.index().checked_sub(1)?).map(|name| &**name)
     }
 
+    /// Whether a key of so many bytes is known.
+    #[inline]
+    pub(super) fn has_length(&self, length: usize) -> bool {
+        self.lengths & length_bit(length) != 0
+    }
+
     /// The number of a key.
     #[inline]
     pub(super) fn find(&self, name: &[u8]) -> KeyId {
-        if self.lengths & length_bit(name) == 0 {
+        if !self.has_length(name.len()) {
             return KeyId::UNKNOWN;
         }
         let tail = tail(name);
@@ -111,8 +117,8 @@ impl Keys {
 const TAIL: usize = 8;
 
 #[inline]
-fn length_bit(name: &[u8]) -> u64 {
-    1 << name.len().min(63)
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 /// The last eight bytes, or all.

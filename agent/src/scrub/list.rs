@@ -125,25 +125,31 @@ impl List {
         self.made.clear();
         self.known.clear();
         self.touched = false;
-        let (mut present, mut nested, known) = (0, false, &mut self.known);
-        self.items.extend(part.attributes.iter().zip(0..).map(|(attribute, index)| {
-            let id = keys.find(part.bytes(attribute.key));
-            if id != KeyId::UNKNOWN {
-                present |= id.bit();
-                known.push(index);
-            }
-            nested |= matches!(attribute.kind, ValueKind::Array | ValueKind::KvList);
+        (self.present, self.nested) = (0, false);
+        // Two loops cost less than one that has to keep both in mind.
+        let nested = &mut self.nested;
+        self.items.extend(part.attributes.iter().map(|attribute| {
+            *nested |= matches!(attribute.kind, ValueKind::Array | ValueKind::KvList);
             Item {
                 field: attribute.field,
                 key: attribute.key.into(),
-                id,
+                id: KeyId::UNKNOWN,
                 kind: attribute.kind,
                 value: attribute.value.into(),
                 state: State::Kept,
                 stamped: false,
             }
         }));
-        (self.present, self.nested) = (present, nested);
+        for (index, attribute) in part.attributes.iter().enumerate() {
+            if keys.has_length(attribute.key.len() as usize) {
+                let id = keys.find(part.bytes(attribute.key));
+                if id != KeyId::UNKNOWN {
+                    self.items[index].id = id;
+                    self.present |= id.bit();
+                    self.known.push(index as u32);
+                }
+            }
+        }
         self.texts.extend(part.texts.iter().map(|text| TextItem {
             number: text.number,
             field: text.field,
@@ -175,8 +181,13 @@ impl List {
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes<'a>(&'a self, buf: &'a [u8], piece: Piece) -> &'a [u8] {
-        let from = if piece.start & MADE == 0 { buf } else { &self.made[..] };
-        &from[piece.range()]
+        &self.source(buf, piece)[piece.range()]
+    }
+
+    /// What a piece is of.
+    #[inline]
+    fn source<'a>(&'a self, buf: &'a [u8], piece: Piece) -> &'a [u8] {
+        if piece.start & MADE == 0 { buf } else { &self.made[..] }
     }
 
     /// Keeps some bytes for as long as this message is worked on.
@@ -333,6 +344,17 @@ impl List {
     }
 
     fn put(&self, out: &mut Vec<u8>, buf: &[u8], number: u32, item: &Item) {
+        let (key, content) = (item.key.range(), item.value.range());
+        // Nearly all are short texts, whose lengths are a byte each.
+        let body = key.len() + content.len() + 6;
+        if item.kind == ValueKind::String && body < 0x80 && number < 0x10 {
+            let length = content.len() as u8;
+            out.extend_from_slice(&[(number as u8) << 3 | 2, body as u8, 0x0a, key.len() as u8]);
+            encode::piece(out, self.source(buf, item.key), key);
+            out.extend_from_slice(&[0x12, length + 2, 0x0a, length]);
+            encode::piece(out, self.source(buf, item.value), content);
+            return;
+        }
         value::put_attribute(out, number, self.bytes(buf, item.key), item.kind, self.bytes(buf, item.value));
     }
 }

@@ -98,12 +98,8 @@ impl Sieve {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn blocks(&self, text: &[u8], range: Range<usize>, mut found: impl FnMut(usize)) {
-        use std::arch::x86_64::{
-            _mm256_cmpeq_epi8, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
-            _mm256_testz_si256,
-        };
+        use std::arch::x86_64::{_mm256_set1_epi8, _mm256_testz_si256};
         let [first @ .., _, _, _, _] = &self.places;
-        let [_, _, _, _, second @ ..] = &self.places;
         let first = tables(first);
         let mut at = range.start;
         let mut padded: [u8; REACH];
@@ -118,9 +114,7 @@ impl Sieve {
             };
             let left = begins(&first, block, 0, _mm256_set1_epi8(-1));
             if _mm256_testz_si256(left, left) == 0 {
-                let left = begins(&tables(second), block, STRIDE, left);
-                let none = _mm256_cmpeq_epi8(left, _mm256_setzero_si256());
-                let mut left = !_mm256_movemask_epi8(none).cast_unsigned();
+                let mut left = self.rest(block, left);
                 if range.end - at < BLOCK {
                     left &= (1 << (range.end - at)) - 1;
                 }
@@ -131,6 +125,18 @@ impl Sieve {
             }
             at += BLOCK;
         }
+    }
+
+    /// Looks at the second stride where the first left these buckets: a bit for each position at which a window may
+    /// begin. It is a call, so that its tables take no register from those of the first.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    #[inline(never)]
+    fn rest(&self, block: &[u8; REACH], left: std::arch::x86_64::__m256i) -> u32 {
+        use std::arch::x86_64::{_mm256_cmpeq_epi8, _mm256_movemask_epi8, _mm256_setzero_si256};
+        let [_, _, _, _, second @ ..] = &self.places;
+        let left = begins(&tables(second), block, STRIDE, left);
+        !_mm256_movemask_epi8(_mm256_cmpeq_epi8(left, _mm256_setzero_si256())).cast_unsigned()
     }
 }
 

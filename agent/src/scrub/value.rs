@@ -54,15 +54,6 @@ pub(super) fn put_any(out: &mut Vec<u8>, kind: ValueKind, content: &[u8]) {
 
 /// Appends a `KeyValue` as field `number`.
 pub(super) fn put_attribute(out: &mut Vec<u8>, number: u32, key: &[u8], kind: ValueKind, content: &[u8]) {
-    // Nearly all are short texts, whose lengths are a byte each.
-    let body = key.len() + content.len() + 6;
-    if kind == ValueKind::String && body < 0x80 && number < 0x10 {
-        out.extend_from_slice(&[(number as u8) << 3 | 2, body as u8, 0x0a, key.len() as u8]);
-        out.extend_from_slice(key);
-        out.extend_from_slice(&[0x12, content.len() as u8 + 2, 0x0a, content.len() as u8]);
-        out.extend_from_slice(content);
-        return;
-    }
     let any = any_len(kind, content);
     encode::varint(out, u64::from(number) << 3 | 2);
     encode::varint(out, (2 + varint_len(key.len() as u64) + key.len() + varint_len(any as u64) + any) as u64);

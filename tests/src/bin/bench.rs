@@ -47,11 +47,14 @@ fn main() -> Result<()> {
         ["turns", address, other] => load::turns(&[address, other]),
         ["admission", program] => turns::run(Path::new(program)),
         ["adversary"] => adversary::run(),
-        ["stages"] => stages::run(),
+        ["stages"] => stages::run(""),
+        ["stages", which] => stages::run(which),
         ["tokens"] => tokens::run(),
         [program, seconds] => compare(Path::new(program), seconds.parse()?, ""),
         [program, seconds, rows] => compare(Path::new(program), seconds.parse()?, rows),
-        _ => bail!("usage: bench SPANWARDEN SECONDS [ROWS] | admission SPANWARDEN | adversary | stages | tokens"),
+        _ => bail!(
+            "usage: bench SPANWARDEN SECONDS [ROWS] | admission SPANWARDEN | adversary | stages [STAGES] | tokens"
+        ),
     }
 }
 
@@ -132,7 +135,7 @@ fn compare(program: &Path, seconds: u64, rows: &str) -> Result<()> {
         return Ok(());
     }
     println!("\nStages alone, one thread, in memory:\n");
-    stages::run()?;
+    stages::run("")?;
     tokens::run()
 }
 
