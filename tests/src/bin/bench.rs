@@ -35,6 +35,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SPANS: usize = 512;
 const ISSUER: &str = "https://issuer.example";
 const RULES: &str = include_str!("bench/rules.yaml");
+/// What goes under `processors` after the rules: all built-in detectors.
+const DETECTORS: &str = "  scrub/default: {}\n";
 const SINK_PORTS: [u16; 3] = [24_401, 24_402, 24_403];
 /// Where a spanwarden listens, and where it answers for its health; the second is for a second one beside it.
 const PORTS: [[u16; 2]; 2] = [[24_410, 24_413], [24_420, 24_423]];
@@ -67,7 +69,7 @@ struct Row {
     admission: bool,
 }
 
-const ROWS: [Row; 5] = [
+const ROWS: [Row; 6] = [
     Row {
         name: "receive, check, forward to one",
         processors: &[],
@@ -85,6 +87,13 @@ const ROWS: [Row; 5] = [
     Row {
         name: "+ scrub, route to three",
         processors: &["redaction/pii", "transform/scrub-urls", "transform/hash-user-ids"],
+        gateways: 3,
+        zstd: false,
+        admission: false,
+    },
+    Row {
+        name: "+ all built-in detectors instead, route to three",
+        processors: &["scrub/default"],
         gateways: 3,
         zstd: false,
         admission: false,
@@ -228,7 +237,7 @@ fn configuration(row: &Row, admission: &Admission, [port, health]: [u16; 2]) -> 
     let processors = row.processors.join(", ");
     let exporter_name = if row.gateways == 1 { "otlp" } else { "loadbalancing" };
     format!(
-        "receivers:\n  otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:{port}\"{auth}}}}}}}\n{RULES}\nexporters:\n{exporter}\
+        "receivers:\n  otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:{port}\"{auth}}}}}}}\n{RULES}\n{DETECTORS}exporters:\n{exporter}\
          extensions:\n{extensions}  health_check: {{endpoint: \"127.0.0.1:{health}\"}}\nservice:\n  extensions: [health_check{enabled}]\n  \
          telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    traces: {{receivers: [otlp], processors: \
          [{processors}], exporters: [{exporter_name}]}}\n"

@@ -20,7 +20,7 @@ pub(crate) fn run(which: &str) -> Result<()> {
     let requests = spanwarden_tests::load::requests(REQUESTS, super::SPANS, 7);
     let pipeline = "exporters: {debug: }\nreceivers: {otlp: {protocols: {grpc: }}}\nservice: {pipelines: {traces: \
                     {receivers: [otlp], exporters: [debug]}}}\n";
-    let config = config::parse(&format!("{}\n{pipeline}", super::RULES), "rules.yaml")?;
+    let config = config::parse(&format!("{}\n{}{pipeline}", super::RULES, super::DETECTORS), "rules.yaml")?;
     let all: Vec<_> = config.processors.iter().collect();
     let check = Plan::compile(&[], None)?;
     let mut scratch = PlanScratch::default();
@@ -32,7 +32,8 @@ pub(crate) fn run(which: &str) -> Result<()> {
         let stage = format!("check and `{}`", component.id);
         report(which, &stage, &requests, |data| apply(&plan, data, &mut scratch))?;
     }
-    let scrub = Plan::compile(&all, None)?;
+    let rules: Vec<_> = all.iter().copied().filter(|component| component.id.kind != "scrub").collect();
+    let scrub = Plan::compile(&rules, None)?;
     report(which, "check and scrub (all reference rules)", &requests, |data| {
         apply(&scrub, data, &mut scratch)
     })?;
