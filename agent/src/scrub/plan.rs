@@ -346,7 +346,8 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, found, list, out, tally, account, captured, claims, forged, ours } = &mut *self.work;
+        let Work { caches, found, list, out, tally, account, captured, claims, forged, ours } =
+            &mut *self.work;
         list.load(part, &self.plan.keys);
         let passes_on = part.kind == Kind::Resource && !self.plan.later.is_empty();
         if passes_on {
