@@ -355,7 +355,12 @@ impl List {
             encode::piece(out, self.source(buf, item.value), content);
             return;
         }
-        value::put_attribute(out, number, self.bytes(buf, item.key), item.kind, self.bytes(buf, item.value));
+        let (key, content) = (self.bytes(buf, item.key), self.bytes(buf, item.value));
+        if matches!(item.kind, ValueKind::Array | ValueKind::KvList) {
+            let content = value::known(item.kind, content);
+            return value::put_attribute(out, number, key, item.kind, &content);
+        }
+        value::put_attribute(out, number, key, item.kind, content);
     }
 }
 

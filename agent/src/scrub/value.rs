@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use crate::otlp::{
     encode::{self, varint_len},
     walk::ValueKind,
@@ -84,6 +86,40 @@ pub(super) fn members(content: &[u8]) -> impl Iterator<Item = (&[u8], ValueKind,
     std::iter::from_fn(move || next_field(&mut rest))
         .filter(|(tag, _)| *tag == 0x0a)
         .map(|(_, member)| attribute(member))
+}
+
+/// The content of a list or a map without fields that the protos do not know, at any depth: what is copied from one
+/// place to another, or written anew beside a changed key, has not been stripped.
+pub(super) fn known(kind: ValueKind, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len());
+    known_into(&mut out, kind, content, 0);
+    out
+}
+
+fn known_into(out: &mut Vec<u8>, kind: ValueKind, content: &[u8], depth: u32) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    if kind == ValueKind::Array {
+        elements(content)
+            .for_each(|(kind, content)| put_element(out, kind, &known_inside(kind, content, depth)));
+    } else {
+        members(content).for_each(|(key, kind, content)| {
+            put_attribute(out, 1, key, kind, &known_inside(kind, content, depth))
+        });
+    }
+}
+
+/// The same of a value inside, where that is a list or a map.
+fn known_inside(kind: ValueKind, content: &[u8], depth: u32) -> Cow<'_, [u8]> {
+    match kind {
+        ValueKind::Array | ValueKind::KvList => {
+            let mut inner = Vec::new();
+            known_into(&mut inner, kind, content, depth + 1);
+            Cow::Owned(inner)
+        }
+        _ => Cow::Borrowed(content),
+    }
 }
 
 /// A `KeyValue` message: its key, and its value's kind and content.

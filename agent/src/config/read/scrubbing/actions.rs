@@ -55,6 +55,7 @@ fn action(mut fields: Fields<'_>) -> Option<AttributeAction> {
     let value = fields.get("value");
     let from_attribute = fields.string("from_attribute").filter(|name| !name.is_empty());
     if fields.get("from_context").is_some() {
+        fields.get("action");
         fields.error_at(
             "from_context",
             "`from_context` is not supported: what the connection proves is written by the identity and origin \

@@ -16,7 +16,9 @@ pub(in crate::config::read) fn read(mut fields: Fields<'_>) -> Filter {
         error_mode: fields.choice("error_mode", &ERROR_MODES).unwrap_or_default(),
         ..Filter::default()
     };
-    if let Some(mut traces) = fields.table("traces") {
+    let traces = fields.table("traces");
+    let asked = traces.is_some();
+    if let Some(mut traces) = traces {
         for context in ["resource", "scope", "span", "spanevent", "spanlink"] {
             let conditions = traces.located_strings(context);
             if let Some(first) = conditions.first() {
@@ -48,7 +50,8 @@ pub(in crate::config::read) fn read(mut fields: Fields<'_>) -> Filter {
         "log_conditions",
         "profile_conditions",
     ]);
-    if filter.conditions.is_empty() && filter.spans.include.is_none() && filter.spans.exclude.is_none() {
+    let nothing = filter.conditions.is_empty() && !asked;
+    if nothing && filter.spans.include.is_none() && filter.spans.exclude.is_none() {
         fields.error("nothing is asked: write `traces::span`, `traces::spanevent` or `trace_conditions`");
     }
     filter

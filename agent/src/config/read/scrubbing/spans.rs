@@ -87,7 +87,13 @@ fn libraries(fields: &mut Fields<'_>) -> Vec<LibraryMatch> {
 
 pub(in crate::config::read) fn rules(mut fields: Fields<'_>) -> SpanRules {
     let mut rules = SpanRules { spans: choice(&mut fields), ..SpanRules::default() };
-    if let Some(mut name) = fields.table("name") {
+    let (name, status) = (fields.table("name"), fields.table("status"));
+    if name.is_none() && status.is_none() {
+        fields.error(
+            "nothing is asked: write `name::from_attributes`, `name::to_attributes::rules` or `status::code`",
+        );
+    }
+    if let Some(mut name) = name {
         rules.from_attributes = name.strings("from_attributes");
         rules.separator = name.string("separator").unwrap_or_default();
         if let Some(mut to) = name.table("to_attributes") {
@@ -97,9 +103,11 @@ pub(in crate::config::read) fn rules(mut fields: Fields<'_>) -> SpanRules {
             if rules.to_attributes.is_empty() {
                 to.error("`rules` is required and must not be empty");
             }
+        } else if rules.from_attributes.is_empty() {
+            name.error("`from_attributes` or `to_attributes` is required");
         }
     }
-    if let Some(mut status) = fields.table("status") {
+    if let Some(mut status) = status {
         let code = status.choice("code", &[("Unset", 0), ("Ok", 1), ("Error", 2)]);
         let description = status.string("description").unwrap_or_default();
         if status.get("code").is_none() {
@@ -109,11 +117,6 @@ pub(in crate::config::read) fn rules(mut fields: Fields<'_>) -> SpanRules {
             status.error_at("description", "belongs to `code: Error`");
         }
         rules.status = code.map(|code| (code, description));
-    }
-    if rules.from_attributes.is_empty() && rules.to_attributes.is_empty() && rules.status.is_none() {
-        fields.error(
-            "nothing is asked: write `name::from_attributes`, `name::to_attributes::rules` or `status::code`",
-        );
     }
     rules
 }
