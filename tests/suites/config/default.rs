@@ -107,7 +107,7 @@ fn the_default_scrubs_what_must_not_be_stored() {
     for key in ["http.request.header.authorization", "http.response.header.set-cookie"] {
         assert_eq!(scrubbed(&plan, key, "x"), None, "{key}");
     }
-    for key in ["db.password", "app.apiKey", "client_secret", "session.token"] {
+    for key in ["db.password", "app.apiKey", "client_secret", "session.token", "db.query.parameter.0"] {
         assert_eq!(scrubbed(&plan, key, "x").as_deref(), Some("[REDACTED]"), "{key}");
     }
     let sql = "SELECT * FROM t2024 WHERE mail = 'o''neil' AND id = 12345 LIMIT 10";
