@@ -30,6 +30,14 @@ type Current = Option<(KeyId, usize)>;
 /// A value, as [`ValueKind`] describes it; `Empty` is `nil`.
 type Value<'v> = (ValueKind, Cow<'v, [u8]>);
 
+/// How many occurrences of a key are treated, and tried in a condition. A condition that has more to try counts as held and as
+/// not held, so that a sender can neither hide a value behind others nor make the search for it expensive: what a message costs stays within
+/// the square of this, whatever it holds.
+const MAX_CHOICES: usize = 8;
+
+/// Longest value of a resource that is read from below, in bytes: each of its spans may read it again.
+const MAX_FROM_ABOVE: usize = 4096;
+
 /// A function was given what it can't take.
 struct Unfit;
 
@@ -39,7 +47,7 @@ pub(in crate::scrub) fn run(statement: &Statement, run: &mut Run<'_>) {
         Editor::Set(Target::Attribute(key), value) => set_attribute(statement, run, key, value),
         Editor::Set(Target::Text(number), value) => set_text(statement, run, *number, value),
         Editor::ReplacePattern(Target::Attribute(key), pattern, replacement) => {
-            each_with_key(run, key.id, |run, index| {
+            each_with_key(statement, run, key.id, |run, index| {
                 if run.list.items[index].kind == ValueKind::String
                     && holds(statement, run, Some((key.id, index)))
                 {
@@ -86,12 +94,23 @@ fn each(run: &mut Run<'_>, mut treat: impl FnMut(&mut Run<'_>, usize)) {
     }
 }
 
-/// Calls `treat` for every attribute with a known key that is still there.
-fn each_with_key(run: &mut Run<'_>, id: KeyId, mut treat: impl FnMut(&mut Run<'_>, usize)) {
-    let mut from = 0;
+/// Calls `treat` for every attribute with a known key that is still there. Occurrences beyond [`MAX_CHOICES`], which no
+/// SDK writes, are removed: what is done for each of them can depend on each occurrence of another key.
+fn each_with_key(
+    statement: &Statement,
+    run: &mut Run<'_>,
+    id: KeyId,
+    mut treat: impl FnMut(&mut Run<'_>, usize),
+) {
+    let (mut from, mut count) = (0, 0);
     while let Some((index, after)) = run.list.next_with_key(id, from) {
-        from = after;
-        treat(run, index);
+        (from, count) = (after, count + 1);
+        if count > MAX_CHOICES {
+            run.list.delete(index);
+            run.hit(statement.rule, Did::Removed, Place::Attribute(index));
+        } else {
+            treat(run, index);
+        }
     }
 }
 
@@ -203,7 +222,7 @@ fn replace(
 
 fn set_attribute(statement: &Statement, run: &mut Run<'_>, key: &Key, value: &Expr) {
     let mut found = false;
-    each_with_key(run, key.id, |run, index| {
+    each_with_key(statement, run, key.id, |run, index| {
         found = true;
         let current = Some((key.id, index));
         if holds(statement, run, current) {
@@ -400,7 +419,10 @@ fn any_value(expr: &Expr, view: &View<'_>, current: Current, test: &mut Test<'_>
     match expr {
         Expr::Attribute(id) if current.is_none_or(|(own, _)| own != *id) => {
             let mut found = false;
-            for index in view.list.with_key(*id) {
+            for (count, index) in view.list.with_key(*id).enumerate() {
+                if count == MAX_CHOICES {
+                    return true;
+                }
                 found = true;
                 let item = &view.list.items[index];
                 if test((item.kind, view.list.bytes(view.buf, item.value))) {
@@ -410,7 +432,11 @@ fn any_value(expr: &Expr, view: &View<'_>, current: Current, test: &mut Test<'_>
             !found && test((ValueKind::Empty, &[]))
         }
         Expr::Captured(slot) if !view.captured[*slot].is_empty() => {
-            view.captured[*slot].iter().any(|(kind, content)| test((*kind, content)))
+            let captured = &view.captured[*slot];
+            captured.len() > MAX_CHOICES
+                || captured
+                    .iter()
+                    .any(|(kind, content)| content.len() > MAX_FROM_ABOVE || test((*kind, content)))
         }
         // A value that can't be made is no value.
         expr => match evaluate(expr, view, current) {
@@ -443,9 +469,11 @@ fn evaluate<'v>(expr: &'v Expr, view: &View<'v>, current: Current) -> Result<Val
                 Cow::Borrowed(text.map_or(&[][..], |text| view.list.bytes(view.buf, text.value))),
             )
         }
-        Expr::Captured(slot) => {
-            view.captured[*slot].first().map_or(nil, |(kind, content)| (*kind, Cow::Borrowed(&content[..])))
-        }
+        Expr::Captured(slot) => match view.captured[*slot].first() {
+            Some((_, content)) if content.len() > MAX_FROM_ABOVE => return Err(Unfit),
+            Some((kind, content)) => (*kind, Cow::Borrowed(&content[..])),
+            None => nil,
+        },
         Expr::Sha256(inner) => {
             let (ValueKind::String, content) = evaluate(inner, view, current)? else { return Err(Unfit) };
             let mut hex = Vec::with_capacity(64);
@@ -564,3 +592,6 @@ fn same(left: (ValueKind, &[u8]), right: (ValueKind, &[u8])) -> bool {
         _ => left == right,
     }
 }
+
+#[cfg(test)]
+mod tests;
