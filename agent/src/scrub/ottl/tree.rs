@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::{
     config::processors::ErrorMode,
+    otlp::walk::Kind,
     scrub::{
         metrics::Tally,
         pattern::{Caches, Patterns},
@@ -61,6 +62,13 @@ impl Work<'_> {
         self.tally[self.rules[rule.index()].owner].did(did);
         self.account.hit_on_tree(rule, did, || {
             let (kind, at) = request.whereabouts(cursor, context);
+            // Fields that stand in a message beside the one that paths name.
+            let kind = match (field.0, kind) {
+                (Field::StatusMessage, Kind::Span) => Kind::Status,
+                (Field::SchemaUrl, Kind::Resource) => Kind::ResourceSpans,
+                (Field::SchemaUrl, Kind::Scope) => Kind::ScopeSpans,
+                (_, kind) => kind,
+            };
             (kind, at, recorded(field))
         });
     }
@@ -71,6 +79,7 @@ fn recorded((field, keys): (Field, &[Key])) -> record::Field {
     match (field, keys.first()) {
         (Field::Attributes, Some(Key::Name(name))) => record::Field::Attribute(name.as_bytes().to_vec()),
         (Field::Text(number), _) => record::Field::Text(number),
+        (Field::StatusMessage, _) => record::Field::Text(2),
         (Field::TraceState | Field::SchemaUrl, _) => record::Field::Text(3),
         _ => record::Field::Message,
     }
