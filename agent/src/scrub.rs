@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 mod actions;
+mod buckets;
 mod builder;
 mod database;
 mod detect;

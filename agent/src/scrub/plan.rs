@@ -163,6 +163,7 @@ impl Plan {
     /// Shows the rules' metrics, at 0 where a rule is new or says something else than before. The first batch does it
     /// too; a stage does it when it starts to use a plan, and so a plan that is never used shows nothing.
     pub fn publish(&self) {
+        self.gate.prepare();
         self.series();
     }
 

@@ -12,132 +12,154 @@
 
 use std::ops::Range;
 
-use super::pattern::window::{self, ByteSet};
+use super::buckets::{Cluster, PLACES};
 
 /// Positions that are looked at together.
 const BLOCK: usize = 32;
-/// Places after which it looks whether anything is left; their tables stay in registers.
-const STRIDE: usize = 4;
-/// Places of a window that are looked at.
-pub(super) const PLACES: usize = 2 * STRIDE;
+/// Places after which it looks whether anything is left; with one set of buckets, their tables stay in registers.
+const STRIDE: usize = PLACES / 2;
 /// Bytes that a block needs: a window may begin at the last of its positions.
 const REACH: usize = BLOCK + PLACES;
-/// Windows that a byte has bits for.
-const BUCKETS: usize = 8;
+/// Buckets that a byte has bits for: those of a set.
+pub(super) const BUCKETS: usize = 8;
+/// Most sets: each costs as much as the first.
+pub(super) const SETS: usize = 3;
 
-/// One place of all windows. Tables stand twice, since the instruction looks up each 16 bytes by themselves.
+/// One place of a set of buckets. Tables stand twice, since the instruction looks up each 16 bytes by themselves.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     low: [u8; BLOCK],
     high: [u8; BLOCK],
 }
 
-impl Place {
-    fn add(&mut self, bucket: usize, set: Option<&ByteSet>) {
-        // After its end, a window allows anything.
-        for byte in (0..=255u8).filter(|byte| set.is_none_or(|set| set.has(*byte))) {
-            for half in [0, BLOCK / 2] {
-                self.low[half + usize::from(byte & 15)] |= 1 << bucket;
-                self.high[half + usize::from(byte >> 4)] |= 1 << bucket;
-            }
-        }
-    }
-
-    /// How often a byte of telemetry passes here for this bucket.
-    fn chance(&self, bucket: usize) -> f64 {
-        let passes = |byte: &u8| {
-            (self.low[usize::from(byte & 15)] & self.high[usize::from(byte >> 4)]) >> bucket & 1 == 1
-        };
-        (0..=255u8).filter(passes).map(window::share).sum()
-    }
-}
-
-/// The windows of a gate.
+/// The windows of a gate, in sets of buckets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sieve {
-    places: [Place; PLACES],
+    sets: Vec<[Place; PLACES]>,
 }
 
 impl Sieve {
-    /// Adds a window, to the bucket that lets the fewest more positions through for it.
-    pub(super) fn add(&mut self, window: &[ByteSet]) {
-        let chance = |places: &[Place], bucket| places.iter().map(|at| at.chance(bucket)).product::<f64>();
-        let best = (0..BUCKETS)
-            .map(|bucket| {
-                let mut places = self.places;
-                for (at, place) in places.iter_mut().enumerate() {
-                    place.add(bucket, window.get(at));
+    /// Adds a set, one of at most [`SETS`], of at most [`BUCKETS`].
+    pub(super) fn add(&mut self, buckets: &[Cluster]) {
+        let mut places = [Place::default(); PLACES];
+        for (at, place) in places.iter_mut().enumerate() {
+            for (number, bucket) in buckets.iter().enumerate() {
+                for half in 0..BLOCK {
+                    let bit = |halves: u16| ((halves >> (half % 16) & 1) as u8) << number;
+                    place.low[half] |= bit(bucket.halves.low[at]);
+                    place.high[half] |= bit(bucket.halves.high[at]);
                 }
-                (chance(&places, bucket) - chance(&self.places, bucket), places)
-            })
-            .min_by(|(a, _), (b, _)| a.total_cmp(b));
-        if let Some((_, places)) = best {
-            self.places = places;
+            }
         }
+        self.sets.push(places);
     }
 
-    /// Shows `found` every position of `range`, ascending, at which a window may begin; it may look at what follows
-    /// the range. `false`, and nothing shown, where this CPU can't.
+    /// Shows `found` every position of `range`, ascending, at which a window may begin, with a bit for each set of
+    /// which one may; it may look at what follows the range. `false`, and nothing shown, where this CPU can't.
     #[cfg(target_arch = "x86_64")]
     #[inline]
-    pub(super) fn sift(&self, text: &[u8], range: Range<usize>, found: impl FnMut(usize)) -> bool {
+    pub(super) fn sift(&self, text: &[u8], range: Range<usize>, found: impl FnMut(usize, u32)) -> bool {
         if !is_x86_feature_detected!("avx2") {
             return false;
         }
-        // SAFETY: the function needs nothing but a CPU with AVX2, and this is one.
-        unsafe { self.blocks(text, range, found) };
+        // SAFETY: the functions need nothing but a CPU with AVX2, and this is one.
+        unsafe {
+            match &self.sets[..] {
+                [only] => one(only, text, range, found),
+                sets => many(sets, text, range, found),
+            }
+        }
         true
     }
 
     /// As above: there is no such code for this CPU.
     #[cfg(not(target_arch = "x86_64"))]
-    pub(super) fn sift(&self, _: &[u8], _: Range<usize>, _: impl FnMut(usize)) -> bool {
+    pub(super) fn sift(&self, _: &[u8], _: Range<usize>, _: impl FnMut(usize, u32)) -> bool {
         false
     }
+}
 
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn blocks(&self, text: &[u8], range: Range<usize>, mut found: impl FnMut(usize)) {
-        use std::arch::x86_64::{_mm256_set1_epi8, _mm256_testz_si256};
-        let [first @ .., _, _, _, _] = &self.places;
-        let first = tables(first);
-        let mut at = range.start;
-        let mut padded: [u8; REACH];
-        while at < range.end {
-            let block = if let Some(block) = text[at..].first_chunk() {
-                block
-            } else {
-                // What is left is shorter than a block needs; zeros after the end can only let more through.
-                padded = [0; REACH];
-                padded[..text.len() - at].copy_from_slice(&text[at..]);
-                &padded
-            };
-            let left = begins(&first, block, 0, _mm256_set1_epi8(-1));
-            if _mm256_testz_si256(left, left) == 0 {
-                let mut left = self.rest(block, left);
-                if range.end - at < BLOCK {
-                    left &= (1 << (range.end - at)) - 1;
-                }
-                while left != 0 {
-                    found(at + left.trailing_zeros() as usize);
-                    left &= left - 1;
-                }
+/// A plan with few patterns.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn one(set: &[Place; PLACES], text: &[u8], range: Range<usize>, mut found: impl FnMut(usize, u32)) {
+    use std::arch::x86_64::{_mm256_set1_epi8, _mm256_testz_si256};
+    let [first @ .., _, _, _, _] = set;
+    let first = tables(first);
+    let mut at = range.start;
+    let mut padded = [0; REACH];
+    while at < range.end {
+        let block = block(text, at, &mut padded);
+        let left = begins(&first, block, 0, _mm256_set1_epi8(-1));
+        if _mm256_testz_si256(left, left) == 0 {
+            let mut left = rest(set, block, left) & within(&range, at);
+            while left != 0 {
+                found(at + left.trailing_zeros() as usize, 1);
+                left &= left - 1;
             }
-            at += BLOCK;
         }
+        at += BLOCK;
     }
+}
 
-    /// Looks at the second stride where the first left these buckets: a bit for each position at which a window may
-    /// begin. It is a call, so that its tables take no register from those of the first.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    #[inline(never)]
-    fn rest(&self, block: &[u8; REACH], left: std::arch::x86_64::__m256i) -> u32 {
-        use std::arch::x86_64::{_mm256_cmpeq_epi8, _mm256_movemask_epi8, _mm256_setzero_si256};
-        let [_, _, _, _, second @ ..] = &self.places;
-        let left = begins(&tables(second), block, STRIDE, left);
-        !_mm256_movemask_epi8(_mm256_cmpeq_epi8(left, _mm256_setzero_si256())).cast_unsigned()
+/// A plan with many.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn many(sets: &[[Place; PLACES]], text: &[u8], range: Range<usize>, mut found: impl FnMut(usize, u32)) {
+    use std::arch::x86_64::{_mm256_set1_epi8, _mm256_testz_si256};
+    let mut at = range.start;
+    let mut padded = [0; REACH];
+    while at < range.end {
+        let block = block(text, at, &mut padded);
+        let (mut all, mut each) = (0, [0; SETS]);
+        for (set, positions) in sets.iter().zip(&mut each) {
+            let [first @ .., _, _, _, _] = set;
+            let left = begins(&tables(first), block, 0, _mm256_set1_epi8(-1));
+            if _mm256_testz_si256(left, left) == 0 {
+                *positions = rest(set, block, left);
+                all |= *positions;
+            }
+        }
+        all &= within(&range, at);
+        while all != 0 {
+            let position = all.trailing_zeros();
+            let sets = each.iter().rev().fold(0, |sets, positions| sets << 1 | positions >> position & 1);
+            found(at + position as usize, sets);
+            all &= all - 1;
+        }
+        at += BLOCK;
     }
+}
+
+/// The bytes that a block at this place needs. Where fewer are left, there are zeros after them: they can only let
+/// more through.
+#[inline]
+fn block<'t>(text: &'t [u8], at: usize, padded: &'t mut [u8; REACH]) -> &'t [u8; REACH] {
+    let rest = &text[at..];
+    if let Some(block) = rest.first_chunk() {
+        return block;
+    }
+    *padded = [0; REACH];
+    padded[..rest.len()].copy_from_slice(rest);
+    padded
+}
+
+/// The positions of a block that lie in the range.
+#[inline]
+fn within(range: &Range<usize>, at: usize) -> u32 {
+    if range.end - at < BLOCK { (1 << (range.end - at)) - 1 } else { u32::MAX }
+}
+
+/// Looks at the second stride where the first left these buckets: a bit for each position at which a window may
+/// begin. It is a call, so that its tables take no register from those of the first.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn rest(set: &[Place; PLACES], block: &[u8; REACH], left: std::arch::x86_64::__m256i) -> u32 {
+    use std::arch::x86_64::{_mm256_cmpeq_epi8, _mm256_movemask_epi8, _mm256_setzero_si256};
+    let [_, _, _, _, second @ ..] = set;
+    let left = begins(&tables(second), block, STRIDE, left);
+    !_mm256_movemask_epi8(_mm256_cmpeq_epi8(left, _mm256_setzero_si256())).cast_unsigned()
 }
 
 /// The tables of one stride, in registers.

@@ -4,14 +4,19 @@
 //! side in the bits of words, and a byte at a place leaves those that allow it there. It may let through what does
 //! not match, never the opposite.
 
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
 use super::{
     PatternId, Patterns,
     window::{self, ByteSet, LONGEST, Window},
 };
-use crate::scrub::sieve::{PLACES, Sieve};
+use crate::scrub::{
+    buckets::{self, PLACES},
+    sieve::{BUCKETS, SETS, Sieve},
+};
 
+/// Windows for each set of buckets, from which on there are more sets.
+const CROWDED: usize = 16;
 /// Words of findings, a bit for each window. A pattern for whose windows there is none left is always tried.
 const WORDS: usize = 8;
 /// Windows found in one request that are remembered one by one; in the rest of such a request, each text is asked
@@ -103,10 +108,41 @@ impl Group {
 /// The windows of many patterns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
-    groups: Vec<Group>,
-    sieve: Sieve,
     /// Each window once: two patterns that look for the same share it.
     known: Vec<Window>,
+    /// Made when it is first asked.
+    search: OnceLock<Search>,
+}
+
+/// How the windows are searched for.
+#[derive(Clone, Debug)]
+struct Search {
+    sieve: Sieve,
+    /// For each of the sieve's sets, its windows.
+    sets: Vec<Vec<Group>>,
+}
+
+impl Search {
+    fn new(windows: &[Window]) -> Self {
+        let most = windows.len().div_ceil(CROWDED).clamp(1, SETS);
+        let mut clusters = buckets::clusters(windows, most * BUCKETS);
+        let mut search = Self { sieve: Sieve::default(), sets: Vec::new() };
+        while !clusters.is_empty() {
+            let set: Vec<_> = clusters.drain(..clusters.len().min(BUCKETS)).collect();
+            let mut groups: Vec<Group> = Vec::new();
+            for number in set.iter().flat_map(|cluster| &cluster.windows) {
+                if groups.last().is_none_or(|group| group.slots.len() == 64) {
+                    groups.push(Group::new());
+                }
+                if let Some(group) = groups.last_mut() {
+                    group.add(&windows[*number], *number as u16);
+                }
+            }
+            search.sieve.add(&set);
+            search.sets.push(groups);
+        }
+        search
+    }
 }
 
 /// A pattern behind a gate.
@@ -145,14 +181,8 @@ impl Gate {
             }
             hits.add(slot as u16);
             if slot == self.known.len() {
-                if slot.is_multiple_of(64) {
-                    self.groups.push(Group::new());
-                }
-                if let Some(group) = self.groups.last_mut() {
-                    group.add(window, slot as u16);
-                }
-                self.sieve.add(window);
                 self.known.push(window.to_vec());
+                self.search = OnceLock::new();
             }
         }
         (!windows.is_empty()).then_some(hits)
@@ -161,7 +191,9 @@ impl Gate {
     /// The windows that the text holds.
     pub(crate) fn hits(&self, text: &[u8]) -> Hits {
         let mut hits = Hits::default();
-        self.scan(text, 0..text.len(), |_, slot| hits.add(slot));
+        if !self.known.is_empty() {
+            self.scan(text, 0..text.len(), |_, slot| hits.add(slot));
+        }
         hits
     }
 
@@ -169,7 +201,7 @@ impl Gate {
     pub(crate) fn find(&self, request: &[u8], found: &mut Found) {
         found.list.clear();
         found.until = request.len();
-        if self.groups.is_empty() {
+        if self.known.is_empty() {
             return;
         }
         let Found { list, until } = found;
@@ -201,8 +233,10 @@ impl Gate {
     /// Shows `found` the windows that begin in a part of the text, in the order of their positions.
     #[inline]
     fn scan(&self, text: &[u8], part: Range<usize>, mut found: impl FnMut(usize, u16)) {
-        let mut look = |at: usize| {
-            for group in &self.groups {
+        let search = self.search();
+        let mut look = |at: usize, sets: u32| {
+            let sets = search.sets.iter().enumerate().filter(|(number, _)| sets >> number & 1 == 1);
+            for group in sets.flat_map(|(_, groups)| groups) {
                 let mut left = group.starts(&text[at..]);
                 while left != 0 {
                     found(at, group.slots[left.trailing_zeros() as usize]);
@@ -210,16 +244,25 @@ impl Gate {
                 }
             }
         };
-        if !self.sieve.sift(text, part.clone(), &mut look) {
-            part.for_each(look);
+        if !search.sieve.sift(text, part.clone(), &mut look) {
+            part.for_each(|at| look(at, u32::MAX));
         }
+    }
+
+    /// Makes ready to search, which takes some milliseconds where there are hundreds of windows.
+    pub(crate) fn prepare(&self) {
+        self.search();
+    }
+
+    fn search(&self) -> &Search {
+        self.search.get_or_init(|| Search::new(&self.known))
     }
 
     /// As [`Self::hits`], without the sieve.
     #[cfg(test)]
     pub(super) fn step(&self, text: &[u8], hits: &mut Hits) {
         for at in 0..text.len() {
-            for group in &self.groups {
+            for group in self.search().sets.iter().flatten() {
                 let left = group.starts(&text[at..]);
                 (0..64).filter(|bit| left >> bit & 1 == 1).for_each(|bit| hits.add(group.slots[bit]));
             }

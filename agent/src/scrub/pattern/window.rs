@@ -40,7 +40,7 @@ impl ByteSet {
     }
 
     /// The bytes in it.
-    pub(super) fn bytes(&self) -> impl Iterator<Item = u8> + use<'_> {
+    pub(crate) fn bytes(&self) -> impl Iterator<Item = u8> + use<'_> {
         (0..=255u8).filter(|byte| self.has(*byte))
     }
 
