@@ -64,9 +64,10 @@ impl Choice {
 impl Matcher {
     fn new(of: &SpanMatch, patterns: &mut Patterns) -> Result<Self, ConfigError> {
         let mut text = |text: &Located<String>| {
-            Ok(match of.regexp {
-                true => Test::Pattern(patterns.add(text)?),
-                false => Test::Equal(Value::text(text.value.as_str())),
+            Ok(if of.regexp {
+                Test::Pattern(patterns.add(text)?)
+            } else {
+                Test::Equal(Value::text(text.value.as_str()))
             })
         };
         let services = of.services.iter().map(&mut text).collect::<Result<_, ConfigError>>()?;

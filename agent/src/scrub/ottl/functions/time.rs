@@ -324,9 +324,9 @@ fn write_to(out: &mut String, nanos: i64, format: &str) -> Fit<()> {
             'T' => return_to(out, nanos, "%H:%M:%S"),
             'D' => return_to(out, nanos, "%m/%d/%y"),
             'R' => return_to(out, nanos, "%H:%M"),
-            'n' => write!(out, "\n"),
-            't' => write!(out, "\t"),
-            '%' => write!(out, "%"),
+            'n' => out.write_char('\n'),
+            't' => out.write_char('\t'),
+            '%' => out.write_char('%'),
             _ => return Err(Unfit),
         };
         written.map_err(|_| Unfit)?;
