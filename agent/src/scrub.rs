@@ -45,6 +45,7 @@ mod verdicts;
 
 pub use differences::differences;
 pub use ottl::canonical as canonical_statement;
+pub use pattern::matches as pattern_matches;
 pub use plan::{Plan, PlanScratch};
 pub use record::{Content, Field, Record, SpanId, Spot, value_as_request};
 pub use rule::{Did, Rule, RuleId};

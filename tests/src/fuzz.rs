@@ -36,9 +36,11 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("nosql", sanitizers::nosql),
     ("ottl", ottl::ottl),
     ("plan", plan::plan),
+    ("pattern", patterns::pattern),
 ];
 
 pub mod ottl;
+pub mod patterns;
 pub mod plan;
 pub mod sanitizers;
 

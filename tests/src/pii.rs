@@ -169,13 +169,13 @@ impl fmt::Display for Report {
     }
 }
 
-/// A plan of `scrub` alone that writes detectors' names, with these further lines of configuration.
+/// A plan of `scrub`'s detectors alone that writes their names, with these further lines of configuration.
 ///
 /// # Panics
 /// When the lines are not a configuration of `scrub`.
 pub fn plan(lines: &str) -> Plan {
     let text = format!(
-        "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors:\n  scrub:\n    mask: '{OPEN}{{name}}{CLOSE}'\n{lines}\n\
+        "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors:\n  scrub:\n    mask: '{OPEN}{{name}}{CLOSE}'\n    statements: {{enabled: false}}\n    urls: {{enabled: false}}\n{lines}\n\
          exporters: {{debug: {{}}}}\nservice:\n  pipelines:\n    traces: {{receivers: [otlp], processors: [scrub], exporters: [debug]}}\n"
     );
     let config = config::parse(&text, "pii.yaml").unwrap_or_else(|errors| panic!("{errors}"));

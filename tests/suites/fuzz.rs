@@ -134,3 +134,8 @@ fn ottl() {
 fn plan() {
     run("plan");
 }
+
+#[test]
+fn pattern() {
+    run("pattern");
+}

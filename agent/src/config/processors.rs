@@ -185,6 +185,8 @@ pub struct Scrub {
     pub decode_base64: bool,
     /// `blocked_keys`
     pub blocked_keys: ScrubKeys,
+    /// `statements` and `urls`: what sanitizes them first, as `redaction` does; `None` where neither is enabled.
+    pub sanitizers: Option<Redaction>,
     /// Numbers too are looked at, by their decimal text.
     pub redact_all_types: bool,
 }

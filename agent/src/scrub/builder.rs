@@ -154,7 +154,14 @@ impl Builder {
             }
             Processor::Scrub(config) => {
                 let step = Arc::new(Detect::new(config, &component.at, self, processor));
+                if let Some(sanitizers) = &config.sanitizers {
+                    let redactor = Redactor::new(sanitizers, &component.at, self, processor)?;
+                    self.redactors.push(redactor);
+                }
                 for steps in &mut self.steps {
+                    if config.sanitizers.is_some() {
+                        steps.push(Step::Redact(self.redactors.len() - 1));
+                    }
                     steps.push(Step::Detect(Arc::clone(&step)));
                 }
             }
@@ -187,7 +194,13 @@ impl Builder {
     }
 
     /// A rule of a processor. `content` is what it says: when that changes, its metrics begin anew.
+    ///
+    /// Two parts of a processor that name the same rule share it, with what the first says.
     pub(super) fn rule(&mut self, processor: usize, name: &str, content: &str, at: &Location) -> RuleId {
+        let same = |rule: &Rule| rule.owner == processor && rule.name == name;
+        if let Some(known) = self.rules.iter().position(same) {
+            return RuleId::at(known);
+        }
         self.rules.push(Rule {
             processor: self.processors[processor].clone(),
             name: name.to_owned(),

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::{ops::Range, sync::LazyLock};
+
 use regex_automata::{
     Input, Match,
     meta::{self, Cache, Regex},
@@ -38,6 +40,45 @@ pub(crate) fn syntax(pattern: &Located<String>) -> Result<Hir, ConfigError> {
         message: format!("not a pattern of RE2: {error}"),
     })
 }
+
+/// All matches of a pattern in Go's dialect in a text, as a scrubber finds them, or why it is not a pattern: for checks
+/// beside the hot path.
+pub fn matches(pattern: &str, text: &str) -> Result<Vec<Range<usize>>, String> {
+    let at = Location { file: "<pattern>".into(), line: 0, column: 0, path: "".into() };
+    let mut patterns = Patterns::default();
+    let id = patterns.build(pattern, &at).map_err(|error| error.message)?;
+    let (mut found, mut out) = (Vec::new(), Vec::new());
+    patterns.replace_each(id, &mut patterns.caches(), text.as_bytes(), true, &mut out, |captures, _| {
+        found.extend(captures.get_match().map(|one| one.range()));
+    });
+    Ok(found)
+}
+
+/// What Go 1.26 answers, where it and the `regex` crate differ most: checked before the first pattern is compiled, so
+/// that no pattern means something else than its author meant.
+const SELF_TEST: [(&str, &str, &[(usize, usize)]); 12] = [
+    ("\\d+", "1\u{663}2", &[(0, 1), (3, 4)]),
+    ("a\\b", "a\u{e9}", &[(0, 1)]),
+    ("\\s", "\u{b}\t\u{a0}", &[(1, 2)]),
+    ("[a&&b]+", "a&b", &[(0, 3)]),
+    ("[[]", "[", &[(0, 1)]),
+    ("\\Qa.b\\E+", "a.bb", &[(0, 4)]),
+    ("\\07", "\u{7}", &[(0, 1)]),
+    ("a{,5}", "a{,5}", &[(0, 5)]),
+    ("a|ab", "ab", &[(0, 1)]),
+    ("(?U)a+", "aa", &[(0, 1), (1, 2)]),
+    ("(?i)k", "\u{212a}", &[(0, 3)]),
+    ("a*", "ba", &[(0, 0), (1, 2)]),
+];
+
+/// The first of them that fails.
+static FAILED: LazyLock<Option<&str>> = LazyLock::new(|| {
+    let same = |pattern, text, expected: &[(usize, usize)]| {
+        let expected = expected.iter().map(|(start, end)| *start..*end);
+        matches(pattern, text).is_ok_and(|found| found.into_iter().eq(expected))
+    };
+    SELF_TEST.iter().find(|(pattern, text, expected)| !same(pattern, text, expected)).map(|(pattern, ..)| *pattern)
+});
 
 /// The windows of a pattern of our own.
 ///
@@ -116,6 +157,17 @@ impl Patterns {
 
     /// Compiles a pattern found at `at`.
     pub(super) fn compile(&mut self, pattern: &str, at: &Location) -> Result<PatternId, ConfigError> {
+        if let Some(failed) = *FAILED {
+            let message = format!(
+                "patterns don't mean here what they mean in Go (`{failed}` matches something else): this build is \
+                 broken, and would let pass what it should mask; use another one"
+            );
+            return Err(ConfigError { at: at.clone(), message });
+        }
+        self.build(pattern, at)
+    }
+
+    fn build(&mut self, pattern: &str, at: &Location) -> Result<PatternId, ConfigError> {
         let bad = |message: String| ConfigError { at: at.clone(), message };
         let parsed = go::parse(pattern).map_err(|error| bad(format!("not a pattern of RE2: {error}")))?;
         let config =

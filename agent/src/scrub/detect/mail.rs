@@ -130,7 +130,11 @@ pub(super) fn url_credentials(text: &[u8], finds: &mut Finds) {
 /// What signs a URL, by the name of its parameter: the value only.
 pub(super) fn url_signature(text: &[u8], finds: &mut Finds) {
     const NAMES: [&[u8]; 4] = [b"signature", b"sig", b"x-amz-security-token", b"x-amz-credential"];
+    let mut end = 0;
     for at in memchr::memchr_iter(b'=', text) {
+        if at < end {
+            continue;
+        }
         let name = Class::Word.back(text, at.saturating_sub(32), at);
         let name = &text[name..at];
         let known = NAMES.iter().any(|known| {
@@ -146,7 +150,8 @@ pub(super) fn url_signature(text: &[u8], finds: &mut Finds) {
         let from = at + 1;
         let length = text[from..].iter().position(|byte| !value(byte)).unwrap_or(text.len() - from);
         if length >= 16 {
-            finds.push(from..from + length);
+            end = from + length;
+            finds.push(from..end);
         }
     }
 }

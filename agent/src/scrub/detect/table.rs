@@ -89,7 +89,7 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
         "cloudflare_origin_key" => tokens!(["v1\\.0-[a-f0-9]{4}"], [at_least("v1.0-", Word, 160)]),
         "databricks_token" => tokens!(["dapi[a-f0-9]{8}"], [exactly("dapi", Hex, 32)]),
         "fly_token" => tokens!(
-            ["f[mo][12]_[\\w+/]{4}"],
+            ["f[mo][12]_[\\w+/-]{4}"],
             [
                 padded(at_least("fm1_", Base64, 60)),
                 padded(at_least("fm2_", Base64, 60)),
@@ -111,7 +111,7 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
             )
         }
         "doppler_token" => tokens!(
-            ["dp\\.[pscaf][tacu][a-z.]{2}"],
+            ["dp\\.[psca][tacu][a-z.]"],
             [
                 at_least("dp.pt.", Alnum, 40),
                 at_least("dp.st.", Token68, 40),
@@ -155,8 +155,8 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
         "npm_token" => tokens!(["npm_[A-Za-z0-9]{8}"], [exactly("npm_", Alnum, 36)]),
         "pypi_token" => tokens!(["pypi-AgE"], [at_least("pypi-AgE", Word, 50)]),
         "rubygems_key" => tokens!(["bygems_[a-f0-9]"], [exactly("rubygems_", Hex, 48)]),
-        "crates_token" => tokens!(["cio[A-Za-z0-9]{13}"], [exactly("cio", Alnum, 32)]),
-        "nuget_key" => tokens!(["oy2[a-z0-9]{13}"], [exactly("oy2", Lower, 43)]),
+        "crates_token" => tokens!(["cio[A-Za-z0-9]{7}"], [exactly("cio", Alnum, 32)]),
+        "nuget_key" => tokens!(["oy2[a-z0-9]{7}"], [exactly("oy2", Lower, 43)]),
         "docker_token" => {
             tokens!(["dckr_[po]a"], [at_least("dckr_pat_", Word, 27), at_least("dckr_oat_", Word, 27)])
         }
@@ -210,7 +210,7 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
             tokens!(["FLWSECK[_-]"], [at_least("FLWSECK-", Word, 12), at_least("FLWSECK_TEST-", Word, 12)])
         }
         "plaid_token" => tokens!(
-            ["cess-[psd][rae][ov]"],
+            ["cess-[psd][rae][onv]"],
             [
                 exactly("access-production-", Word, 36),
                 exactly("access-sandbox-", Word, 36),
@@ -239,7 +239,7 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
         "teams_webhook" => scan(&["bhookb2/"], secret::teams_webhook),
         "telegram_token" => scan(&["[0-9]{3}:AA[\\w-]{4}"], secret::telegram),
         "sendgrid_key" => tokens!(["SG\\.[\\w-]{8}"], [at_least("SG.", Token68, 60)]),
-        "mailgun_key" => tokens!(["key-[a-f0-9]{12}"], [exactly("key-", Hex, 32)]),
+        "mailgun_key" => tokens!(["key-[a-f0-9]{8}"], [exactly("key-", Hex, 32)]),
         "mailchimp_key" => scan(&["[0-9a-f]{8}-us[0-9]"], secret::mailchimp),
         "brevo_key" => tokens!(
             ["[yp]sib-[a-f0-9]{4}"],
@@ -247,7 +247,7 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
         ),
         "resend_key" => tokens!(["re_[A-Za-z0-9]{8}_[A-Za-z0-9]{4}"], [exactly("re_", Word, 33)]),
         "twilio_key" => {
-            tokens!(["[SA][KC][0-9a-f]{14}"], [exactly("SK", Hex, 32), exactly("AC", Hex, 32)])
+            tokens!(["[SA][KC][0-9a-f]{8}"], [exactly("SK", Hex, 32), exactly("AC", Hex, 32)])
         }
         "vault_token" => tokens!(
             ["hv[sbr]\\.[\\w-]{4}"],
@@ -286,7 +286,7 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
             [at_least("ntn_", Alnum, 40), exactly("secret_", Alnum, 43)],
         ),
         "airtable_token" => {
-            tokens!(["[A-Za-z0-9]\\.[a-f0-9]{14}"], [Token { lead: 17, ..exactly(".", Hex, 64) }])
+            tokens!(["[A-Za-z0-9]\\.[a-f0-9]{10}"], [Token { lead: 17, ..exactly(".", Hex, 64) }])
         }
         "figma_token" => tokens!(["figd_[\\w-]{3}"], [at_least("figd_", Word, 36)]),
         "contentful_token" => tokens!(["CFPAT-[\\w-]{2}"], [exactly("CFPAT-", Word, 43)]),
@@ -301,7 +301,7 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
         "anthropic_key" => tokens!(["sk-ant-[\\w-]"], [at_least("sk-ant-", Word, 32)]),
         "openrouter_key" => tokens!(["sk-or-v[0-9]"], [at_least("sk-or-v1-", Hex, 64)]),
         "openai_key" => tokens!(
-            ["sk-[\\w-]{13}"],
+            ["sk-[\\w-]{7}"],
             [
                 at_least("sk-", Alnum, 32),
                 at_least("sk-proj-", Word, 40),
@@ -311,13 +311,13 @@ pub(super) fn detector(name: &str, ranges: IpRanges) -> Option<Detector> {
             ],
         ),
         "huggingface_token" => tokens!(
-            ["hf_[A-Za-z0-9]{13}", "api_org_[A-Za-z0-9]{8}"],
+            ["hf_[A-Za-z0-9]{7}", "api_org_[A-Za-z0-9]{8}"],
             [at_least("hf_", Alnum, 34), at_least("api_org_", Alnum, 34)],
         ),
-        "replicate_token" => tokens!(["r8_[A-Za-z0-9]{13}"], [at_least("r8_", Alnum, 37)]),
-        "groq_key" => tokens!(["gsk_[A-Za-z0-9]{12}"], [at_least("gsk_", Alnum, 48)]),
+        "replicate_token" => tokens!(["r8_[A-Za-z0-9]{7}"], [at_least("r8_", Alnum, 37)]),
+        "groq_key" => tokens!(["gsk_[A-Za-z0-9]{6}"], [at_least("gsk_", Alnum, 48)]),
         "perplexity_key" => tokens!(["pplx-[A-Za-z0-9]{3}"], [at_least("pplx-", Alnum, 40)]),
-        "xai_key" => tokens!(["xai-[A-Za-z0-9]{12}"], [at_least("xai-", Alnum, 70)]),
+        "xai_key" => tokens!(["xai-[A-Za-z0-9]{6}"], [at_least("xai-", Alnum, 70)]),
         "nvidia_key" => tokens!(["nvapi-[\\w-]{2}"], [at_least("nvapi-", Word, 60)]),
         "langsmith_key" => {
             tokens!(["lsv2_[ps][tk]_"], [at_least("lsv2_pt_", Word, 40), at_least("lsv2_sk_", Word, 40)])

@@ -61,8 +61,13 @@ impl View {
                 changed = true;
                 unit.put(&mut view, at);
                 at += unit.length;
-            } else {
-                view.put(original[at], at);
+                continue;
+            }
+            // Backslashes that escape nothing are read once.
+            let rest = &original[at..];
+            let length = rest.iter().position(|byte| *byte != b'\\').unwrap_or(rest.len()).max(1);
+            for byte in &rest[..length] {
+                view.put(*byte, at);
                 at += 1;
             }
         }

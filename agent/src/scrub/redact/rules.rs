@@ -55,10 +55,17 @@ impl Rules {
                 (sanitizer, builder.rule(processor, &format!("db_sanitizer::{name}"), &content, at))
             })
             .collect();
+        let blocked_keys = builder.rule(processor, "blocked_keys", &config.blocked_keys.join("\n"), at);
+        let allowed_keys = if config.allow_all_keys {
+            // Never hit, so no rule of its own.
+            blocked_keys
+        } else {
+            builder.rule(processor, "allowed_keys", &allowed, at)
+        };
         Self {
             blocks_keys: !config.blocked_keys.is_empty(),
-            blocked_keys: builder.rule(processor, "blocked_keys", &config.blocked_keys.join("\n"), at),
-            allowed_keys: builder.rule(processor, "allowed_keys", &allowed, at),
+            blocked_keys,
+            allowed_keys,
             masked_keys,
             blocked_values,
             url,

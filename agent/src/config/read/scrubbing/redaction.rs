@@ -9,10 +9,10 @@ use crate::config::{
 };
 
 /// Where a URL is, by the semantic conventions, the old ones too.
-const URLS: [&str; 7] =
+pub(super) const URLS: [&str; 7] =
     ["url.full", "url.path", "url.query", "url.fragment", "url.original", "http.url", "http.target"];
 /// Where a statement is.
-const STATEMENTS: [&str; 3] = ["db.query.text", "db.statement", "db.query.summary"];
+pub(super) const STATEMENTS: [&str; 3] = ["db.query.text", "db.statement", "db.query.summary"];
 
 pub(in crate::config::read) fn read(mut fields: Fields<'_>) -> Redaction {
     let summaries = [

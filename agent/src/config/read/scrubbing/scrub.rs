@@ -3,8 +3,10 @@
 use crate::config::{
     detectors::{self, DetectorSet, SETS, VERSION},
     fields::{Fields, nearest},
-    processors::{IpRanges, Scrub, ScrubKeys},
+    processors::{DbSanitizer, IpRanges, Redaction, Scrub, ScrubKeys, UrlSanitizer},
 };
+
+use super::redaction::{STATEMENTS, URLS};
 
 /// Longest `mask`.
 const LONGEST_MASK: usize = 64;
@@ -33,6 +35,7 @@ pub(in crate::config::read) fn read(mut fields: Fields<'_>) -> Scrub {
         ip,
         mask: mask(&mut fields),
         decode_base64,
+        sanitizers: sanitizers(&mut fields),
         blocked_keys: fields.table("blocked_keys").map(keys).unwrap_or_default(),
         redact_all_types: fields.boolean("redact_all_types").unwrap_or(false),
     }
@@ -55,6 +58,34 @@ fn each(mut fields: Fields<'_>, on: &mut [(&'static str, bool)], ip: &mut IpRang
             *ip = fields.choice("ranges", &ranges).unwrap_or_default();
         }
     }
+}
+
+/// `statements` and `urls`, both on by default, where the semantic conventions have them.
+fn sanitizers(fields: &mut Fields<'_>) -> Option<Redaction> {
+    let mut enabled = |key| fields.table(key).and_then(|mut table| table.boolean("enabled")).unwrap_or(true);
+    let (statements, urls) = (enabled("statements"), enabled("urls"));
+    let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    let of = || statements.then(|| keys(&STATEMENTS));
+    (statements || urls).then(|| Redaction {
+        allow_all_keys: true,
+        url_sanitizer: urls.then(|| UrlSanitizer {
+            attributes: keys(&URLS),
+            sanitize_span_name: true,
+            all_values: false,
+        }),
+        db_sanitizer: DbSanitizer {
+            sql: of(),
+            redis: of(),
+            valkey: of(),
+            memcached: of(),
+            mongo: of(),
+            opensearch: of(),
+            es: of(),
+            sanitize_span_name: true,
+            allow_fallback_without_system: false,
+        },
+        ..Redaction::default()
+    })
 }
 
 fn mask(fields: &mut Fields<'_>) -> String {
