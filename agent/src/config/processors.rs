@@ -186,7 +186,7 @@ pub struct Scrub {
     /// `blocked_keys`
     pub blocked_keys: ScrubKeys,
     /// `statements` and `urls`: what sanitizes them first, as `redaction` does; `None` where neither is enabled.
-    pub sanitizers: Option<Redaction>,
+    pub sanitizers: Option<Box<Redaction>>,
     /// Numbers too are looked at, by their decimal text.
     pub redact_all_types: bool,
 }

@@ -77,7 +77,10 @@ static FAILED: LazyLock<Option<&str>> = LazyLock::new(|| {
         let expected = expected.iter().map(|(start, end)| *start..*end);
         matches(pattern, text).is_ok_and(|found| found.into_iter().eq(expected))
     };
-    SELF_TEST.iter().find(|(pattern, text, expected)| !same(pattern, text, expected)).map(|(pattern, ..)| *pattern)
+    SELF_TEST
+        .iter()
+        .find(|(pattern, text, expected)| !same(pattern, text, expected))
+        .map(|(pattern, ..)| *pattern)
 });
 
 /// The windows of a pattern of our own.

@@ -84,7 +84,8 @@ fn node(choices: &mut Choices<'_>, depth: u32) -> Node {
         let (written, takes) = ONES[choices.below(ONES.len())];
         Node::One { written, takes }
     };
-    let many = |choices: &mut Choices<'_>| (0..1 + choices.below(3)).map(|_| node(choices, depth - 1)).collect();
+    let many =
+        |choices: &mut Choices<'_>| (0..1 + choices.below(3)).map(|_| node(choices, depth - 1)).collect();
     match choices.below(if depth == 0 { 1 } else { 5 }) {
         2 => Node::Sequence(many(choices)),
         3 => Node::Either(many(choices)),
@@ -135,7 +136,13 @@ impl Node {
     }
 
     /// The end that backtracking finds first for which `then` succeeds.
-    fn run(&self, text: &[u8], at: usize, steps: &Cell<u32>, then: &dyn Fn(usize) -> Option<usize>) -> Option<usize> {
+    fn run(
+        &self,
+        text: &[u8],
+        at: usize,
+        steps: &Cell<u32>,
+        then: &dyn Fn(usize) -> Option<usize>,
+    ) -> Option<usize> {
         steps.set(steps.get() + 1);
         if steps.get() > STEPS {
             return None;

@@ -61,12 +61,12 @@ fn each(mut fields: Fields<'_>, on: &mut [(&'static str, bool)], ip: &mut IpRang
 }
 
 /// `statements` and `urls`, both on by default, where the semantic conventions have them.
-fn sanitizers(fields: &mut Fields<'_>) -> Option<Redaction> {
+fn sanitizers(fields: &mut Fields<'_>) -> Option<Box<Redaction>> {
     let mut enabled = |key| fields.table(key).and_then(|mut table| table.boolean("enabled")).unwrap_or(true);
     let (statements, urls) = (enabled("statements"), enabled("urls"));
     let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
     let of = || statements.then(|| keys(&STATEMENTS));
-    (statements || urls).then(|| Redaction {
+    let sanitizers = || Redaction {
         allow_all_keys: true,
         url_sanitizer: urls.then(|| UrlSanitizer {
             attributes: keys(&URLS),
@@ -85,7 +85,8 @@ fn sanitizers(fields: &mut Fields<'_>) -> Option<Redaction> {
             allow_fallback_without_system: false,
         },
         ..Redaction::default()
-    })
+    };
+    (statements || urls).then(|| Box::new(sanitizers()))
 }
 
 fn mask(fields: &mut Fields<'_>) -> String {
