@@ -31,9 +31,13 @@ fn addresses(text: &[u8], finds: &mut Finds, wanted: fn(IpAddr) -> bool) {
     let part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
     let mut at = 0;
     while let Some(found) = text[at..].iter().position(part) {
-        let start = at + found;
+        let mut start = at + found;
         let end = start + text[start..].iter().position(|byte| !part(byte)).unwrap_or(text.len() - start);
         at = end;
+        // `host:10.0.0.1`: the colon is not the address's.
+        if matches!(text[start], b':' | b'.') && text.get(start + 1) != Some(&b':') {
+            start += 1;
+        }
         if before(text, start).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             || end - start < 3
         {
