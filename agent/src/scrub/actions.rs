@@ -116,7 +116,9 @@ impl Step {
             What::Hash(pattern) => self.each(run, *pattern, |run, index| self.hash(run, index)),
             What::Extract(pattern) => {
                 let places: Vec<usize> = run.list.with_key(self.key.id).take(MAX_EXTRACTED).collect();
-                places.into_iter().for_each(|index| self.extract(run, index, *pattern));
+                for index in places {
+                    self.extract(run, index, *pattern);
+                }
             }
             What::Convert(to) => self.each(run, None, |run, index| {
                 let item = run.list.items[index];

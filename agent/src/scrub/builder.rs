@@ -291,8 +291,8 @@ impl Builder {
             for statement in &group.statements {
                 let conditions: Vec<&str> =
                     group.conditions.iter().map(|condition| condition.value.as_str()).collect();
-                let content = format!("{mode:?} {} {}", conditions.join("\n"), statement.value);
-                let rule = self.rule_at(processor, &content, &statement.at);
+                let says = format!("{mode:?} {} {}", conditions.join("\n"), statement.value);
+                let rule = self.rule_at(processor, &says, &statement.at);
                 let resolver = Resolver::new(&mut self.patterns, context, &statement.at);
                 let statement = resolver.statement(&statement.value, &group.conditions, mode, rule)?;
                 self.statement(statement);

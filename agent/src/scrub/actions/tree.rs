@@ -59,7 +59,9 @@ impl Action<'_, '_, '_> {
                 named.sort_unstable();
                 named.dedup();
                 self.request.remove(self.cursor, Context::Span, &named);
-                named.iter().for_each(|_| self.hit(Did::Removed, name));
+                for _ in &named {
+                    self.hit(Did::Removed, name);
+                }
             }
             What::Hash(pattern) => {
                 let mut named = self.matching(*pattern);
