@@ -29,7 +29,7 @@ enum Command {
     Validate(validate::Validate),
     Doctor(doctor::Doctor),
     Scrub(scrub::Scrub),
-    Scan(scan::Scan),
+    Scan(Box<scan::Scan>),
 }
 
 /// Parses the arguments, runs, and says with the exit code how it went: 0 well, 1 failed, 2 bad arguments. Commands

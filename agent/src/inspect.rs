@@ -54,18 +54,18 @@ impl Inspector {
 
     /// Looks at one request: a serialised `ExportTraceServiceRequest`. `source` is where it comes from, for the report.
     /// Returns it scrubbed.
-    pub fn request(&mut self, source: &str, data: Bytes) -> Result<Bytes, Refusal> {
+    pub fn request(&mut self, source: &str, data: &Bytes) -> Result<Bytes, Refusal> {
         let (scrubbed, mut records) = self.apply(data.clone(), self.values)?;
         if self.question == Question::Leak && !records.is_empty() {
             let (_, again) = self.apply(scrubbed.data.clone(), false)?;
             self.report.undecided += leaks(&mut records, &again);
         }
-        let changed = scrubbed.data != data;
+        let changed = scrubbed.data != *data;
         self.report.request(scrubbed.spans, changed);
         if !records.is_empty() {
             let places = Places::new(&scrubbed.data);
             for record in records {
-                self.report.add(source, record, &places);
+                self.report.add(source, &record, &places);
             }
         }
         Ok(scrubbed.data)

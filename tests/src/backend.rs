@@ -50,6 +50,9 @@ pub struct Backend {
 
 impl Backend {
     /// Starts one on a free port of loopback.
+    ///
+    /// # Panics
+    /// In its thread, where the runtime does not take the listener.
     pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;

@@ -4,7 +4,10 @@
 //! time from their parts ([`secrets`]), so that no text in the repository looks like a live one. All of it follows
 //! from a seed.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
 use bytes::Bytes;
 use spanwarden::{
@@ -301,19 +304,25 @@ fn in_context(secret: &Secret, dice: &mut Dice) -> (String, String) {
 }
 
 /// What `encodeURIComponent` writes.
+///
+/// # Panics
+/// Never: a string takes everything.
 pub fn percent(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
             out.push(byte.into());
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            write!(out, "%{byte:02X}").expect("a string takes it");
         }
     }
     out
 }
 
 /// What stands between the quotes of a JSON string.
+///
+/// # Panics
+/// Never: every text is JSON.
 pub fn json(text: &str) -> String {
     let quoted = serde_json::to_string(text).expect("a text is JSON");
     quoted[1..quoted.len() - 1].to_owned()

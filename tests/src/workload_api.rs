@@ -66,6 +66,9 @@ pub struct WorkloadApi {
 
 impl WorkloadApi {
     /// Listens at this path.
+    ///
+    /// # Panics
+    /// In its thread, where no runtime can be started.
     pub fn start(socket: &Path, answer: Answer) -> std::io::Result<Self> {
         let (answer, answers) = watch::channel(Some(answer));
         let (counter, calls) = watch::channel(0);

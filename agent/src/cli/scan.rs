@@ -48,8 +48,8 @@ use crate::{
 ///
 /// Examples:
 ///   spanwarden scan --config config.yaml spans.jsonl
-///   spanwarden scan --config config.yaml --tempo http://tempo:3200 --tenant team-a --since 24h --limit 5000
-///   spanwarden scan --jaeger https://jaeger.example:16686 --token-file token --ca-file ca.pem --service cart
+///   spanwarden scan --config config.yaml --tempo <http://tempo:3200> --tenant team-a --since 24h --limit 5000
+///   spanwarden scan --jaeger <https://jaeger.example:16686> --token-file token --ca-file ca.pem --service cart
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Scan {
@@ -80,7 +80,7 @@ pub(super) struct Scan {
     /// Only traces of this service.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// Only traces that this TraceQL query selects (Tempo).
+    /// Only traces that this `TraceQL` query selects (Tempo).
     #[arg(long, value_name = "QUERY", requires = "tempo", conflicts_with = "service")]
     traceql: Option<String>,
     /// The tenant: sent as `X-Scope-OrgID`.
@@ -137,7 +137,7 @@ struct Findings {
 }
 
 impl Findings {
-    fn take(&mut self, source: &str, what: &str, data: Bytes) {
+    fn take(&mut self, source: &str, what: &str, data: &Bytes) {
         if let Err(refusal) = self.inspector.request(source, data) {
             self.refused += 1;
             if self.messages.len() < TOLD {
@@ -166,7 +166,7 @@ impl Scan {
             let mut requests =
                 Requests::new(open(file)?, file, self.input_format).with_context(|| name.clone())?;
             while let Some(request) = requests.next_request().with_context(|| name.clone())? {
-                findings.take(&name, &format!("request {}", request.number), request.data.into());
+                findings.take(&name, &format!("request {}", request.number), &request.data.into());
             }
         }
         let read = match self.query()? {
@@ -200,7 +200,7 @@ impl Scan {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let source = query.url.clone();
         runtime.block_on(remote::read(query, options, &mut |trace| {
-            findings.take(&source, "a trace", trace);
+            findings.take(&source, "a trace", &trace);
             Ok(())
         }))
     }
@@ -215,13 +215,12 @@ impl Scan {
             Some(text) => time(text).context("--end")?,
             None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
-        let start = match &self.start {
-            Some(text) => time(text).context("--start")?,
-            None => {
-                let since: Duration =
-                    duration::parse(&self.since).map_err(|error| anyhow::anyhow!("--since: {error}"))?;
-                end.saturating_sub(since.as_secs())
-            }
+        let start = if let Some(text) = &self.start {
+            time(text).context("--start")?
+        } else {
+            let since: Duration =
+                duration::parse(&self.since).map_err(|error| anyhow::anyhow!("--since: {error}"))?;
+            end.saturating_sub(since.as_secs())
         };
         if start > end {
             bail!("--start is after --end");

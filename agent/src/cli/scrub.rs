@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
@@ -89,7 +90,7 @@ impl Scrub {
         let report = &inspector.report;
         let changes = report.changed_requests > 0 || unknown_fields > 0;
         let text = match self.output_format {
-            OutputFormat::Text => self.text(&inspector, pipeline, unknown_fields),
+            OutputFormat::Text => Self::text(&inspector, pipeline, unknown_fields),
             OutputFormat::Json => {
                 let mut object = findings::json(report);
                 object.insert("pipeline".into(), pipeline.id.to_string().into());
@@ -121,7 +122,7 @@ impl Scrub {
         while let Some(request) = requests.next_request().with_context(|| name.clone())? {
             unknown += u64::from(request.unknown_fields);
             let scrubbed = inspector
-                .request(&name, request.data.into())
+                .request(&name, &request.data.into())
                 .with_context(|| format!("{name}: request {} is refused", request.number))?;
             if let Some(to) = &mut to {
                 to.write(requests.form(), &scrubbed)?;
@@ -131,7 +132,7 @@ impl Scrub {
         Ok(unknown)
     }
 
-    fn text(&self, inspector: &Inspector, pipeline: &Pipeline, unknown_fields: u64) -> String {
+    fn text(inspector: &Inspector, pipeline: &Pipeline, unknown_fields: u64) -> String {
         let report = &inspector.report;
         let found = report.findings();
         let mut text = String::new();
@@ -143,12 +144,12 @@ impl Scrub {
         if !idle.is_empty() && report.spans > 0 {
             text.push_str("These rules changed nothing:\n");
             for (processor, rule, configured) in &idle {
-                text.push_str(&format!("  {processor} {rule} ({configured})\n"));
+                let _ = writeln!(text, "  {processor} {rule} ({configured})");
             }
             text.push('\n');
         }
         if unknown_fields > 0 {
-            text.push_str(&format!("{unknown_fields} JSON keys that OTLP does not have would be removed.\n"));
+            let _ = writeln!(text, "{unknown_fields} JSON keys that OTLP does not have would be removed.");
         }
         let whole = format!("{} spans in {} requests", report.spans, report.requests);
         let what = match report.changes() {
@@ -158,7 +159,7 @@ impl Scrub {
             0 => "nothing would change".to_owned(),
             changes => format!("{changes} changes ({})", findings::deeds(report)),
         };
-        text.push_str(&format!("{whole}, pipeline {}: {what}\n", pipeline.id));
+        let _ = writeln!(text, "{whole}, pipeline {}: {what}", pipeline.id);
         text
     }
 }

@@ -44,7 +44,7 @@ pub struct Query {
     pub limit: usize,
     /// Only this service; else all of them.
     pub service: Option<String>,
-    /// Tempo only: TraceQL.
+    /// Tempo only: `TraceQL`.
     pub traceql: Option<String>,
 }
 

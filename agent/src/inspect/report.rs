@@ -108,13 +108,13 @@ impl Report {
     }
 
     /// Adds what a rule did.
-    pub(super) fn add(&mut self, source: &str, record: Record, places: &Places<'_>) {
+    pub(super) fn add(&mut self, source: &str, record: &Record, places: &Places<'_>) {
         let rule = record.rule.index();
         self.hits[rule] += 1;
         let (on, field, attribute) = named(record.kind, &record.field);
         let mut key = What { rule, did: record.did, on, field, attribute };
         if self.findings.len() >= MAX_FINDINGS && !self.findings.contains_key(&key) {
-            key.field = "…".to_owned();
+            "…".clone_into(&mut key.field);
         }
         let (count, examples) = self.findings.entry(key).or_default();
         *count += 1;

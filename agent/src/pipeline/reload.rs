@@ -104,7 +104,7 @@ impl Running {
                     old.id
                 )));
             }
-            let mut changed = 0;
+            let mut differing = 0;
             // `same_frame` has seen that they are as many.
             for (place, (old, new)) in plans(old_segments).zip(plans(new_segments)).enumerate() {
                 let same = old.len() == new.len()
@@ -112,14 +112,14 @@ impl Running {
                         .iter()
                         .zip(&new)
                         .all(|(old, new)| old.id == new.id && self.shape.same_processor(shape, &new.id));
-                changed += usize::from(!same);
+                differing += usize::from(!same);
                 if !same || all {
                     let stamp = self.stamp.as_ref().filter(|_| place == 0);
                     let plan = Plan::compile(&new, stamp).map_err(Outcome::Failed)?;
                     changes.push(Change { pipeline, place, plan });
                 }
             }
-            if changed > 1 {
+            if differing > 1 {
                 return Err(Outcome::RestartNeeded(format!(
                     "rules before and after a processor of the pipeline {} that holds spans differ; changed one side at a \
                      time they can be reloaded",

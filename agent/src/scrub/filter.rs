@@ -76,7 +76,7 @@ impl Filter {
         let before = request.spans();
         for condition in &self.conditions {
             request.each(condition.context.kind(), &mut |request, cursor| {
-                if self.holds(condition, request, cursor, work) {
+                if holds(condition, request, cursor, work) {
                     let whole = (Field::Cache, &[][..]);
                     work.hit(condition.rule, Did::Removed, request, cursor, condition.context, whole);
                     request.drop_at(condition.context, cursor);
@@ -94,23 +94,17 @@ impl Filter {
         }
         work.tally[self.processor].filtered += u64::from(before - request.spans());
     }
+}
 
-    fn holds(
-        &self,
-        condition: &Condition,
-        request: &Request<'_>,
-        cursor: Cursor,
-        work: &mut Work<'_>,
-    ) -> bool {
-        let closed = condition.mode == ErrorMode::DropValue;
-        let (holds, failed) = tree::holds(&condition.expr, closed, request, cursor, work);
-        if failed {
-            let whole = (Field::Cache, &[][..]);
-            work.hit(condition.rule, Did::Failed, request, cursor, condition.context, whole);
-            work.refused |= condition.mode == ErrorMode::Propagate;
-        }
-        holds
+fn holds(condition: &Condition, request: &Request<'_>, cursor: Cursor, work: &mut Work<'_>) -> bool {
+    let closed = condition.mode == ErrorMode::DropValue;
+    let (holds, failed) = tree::holds(&condition.expr, closed, request, cursor, work);
+    if failed {
+        let whole = (Field::Cache, &[][..]);
+        work.hit(condition.rule, Did::Failed, request, cursor, condition.context, whole);
+        work.refused |= condition.mode == ErrorMode::Propagate;
     }
+    holds
 }
 
 /// `context:`

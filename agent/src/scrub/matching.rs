@@ -63,18 +63,19 @@ impl Choice {
 
 impl Matcher {
     fn new(of: &SpanMatch, patterns: &mut Patterns) -> Result<Self, ConfigError> {
-        let mut text = |text: &Located<String>| {
+        let mut compiled = |text: &Located<String>| {
             Ok(if of.regexp {
                 Test::Pattern(patterns.add(text)?)
             } else {
                 Test::Equal(Value::text(text.value.as_str()))
             })
         };
-        let services = of.services.iter().map(&mut text).collect::<Result<_, ConfigError>>()?;
-        let span_names = of.span_names.iter().map(&mut text).collect::<Result<_, ConfigError>>()?;
+        let services = of.services.iter().map(&mut compiled).collect::<Result<_, ConfigError>>()?;
+        let span_names = of.span_names.iter().map(&mut compiled).collect::<Result<_, ConfigError>>()?;
         let mut libraries = Vec::new();
         for library in &of.libraries {
-            libraries.push((text(&library.name)?, library.version.as_ref().map(&mut text).transpose()?));
+            let version = library.version.as_ref().map(&mut compiled).transpose()?;
+            libraries.push((compiled(&library.name)?, version));
         }
         let mut attributes = |all: &[AttributeMatch]| {
             let one = |one: &AttributeMatch| {
@@ -82,7 +83,7 @@ impl Matcher {
                 let test = match &one.value {
                     None => None,
                     Some(Located { value: Literal::String(value), at }) if of.regexp => {
-                        Some(text(&Located { value: value.clone(), at: at.clone() })?)
+                        Some(compiled(&Located { value: value.clone(), at: at.clone() })?)
                     }
                     Some(Located { value, .. }) => Some(Test::Equal(value_of(value))),
                 };

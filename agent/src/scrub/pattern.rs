@@ -54,9 +54,12 @@ pub fn matches(pattern: &str, text: &str) -> Result<Vec<Range<usize>>, String> {
     Ok(found)
 }
 
+/// Pattern, text, and where it matches.
+type Answer = (&'static str, &'static str, &'static [(usize, usize)]);
+
 /// What Go 1.26 answers, where it and the `regex` crate differ most: checked before the first pattern is compiled, so
 /// that no pattern means something else than its author meant.
-const SELF_TEST: [(&str, &str, &[(usize, usize)]); 12] = [
+const SELF_TEST: [Answer; 12] = [
     ("\\d+", "1\u{663}2", &[(0, 1), (3, 4)]),
     ("a\\b", "a\u{e9}", &[(0, 1)]),
     ("\\s", "\u{b}\t\u{a0}", &[(1, 2)]),
@@ -108,7 +111,7 @@ pub(super) struct Pattern {
 /// What the patterns of a plan need to search, in one thread.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
-    caches: Vec<Cache>,
+    engines: Vec<Cache>,
     slots: Vec<Captures>,
     /// Bytes that searches after matches may still look at in this request.
     allowance: u64,
@@ -198,7 +201,7 @@ impl Patterns {
     /// Search state for one thread.
     pub(super) fn caches(&self) -> Caches {
         Caches {
-            caches: self.list.iter().map(|pattern| pattern.regex.create_cache()).collect(),
+            engines: self.list.iter().map(|pattern| pattern.regex.create_cache()).collect(),
             slots: self.list.iter().map(|pattern| pattern.regex.create_captures()).collect(),
             allowance: ALWAYS,
             ..Caches::default()
@@ -210,7 +213,7 @@ impl Patterns {
         let pattern = self.get(id);
         let Some(from) = pattern.begin(text, 0) else { return false };
         let input = Input::new(text).range(from..).earliest(true);
-        pattern.regex.search_half_with(&mut caches.caches[id.0 as usize], &input).is_some()
+        pattern.regex.search_half_with(&mut caches.engines[id.0 as usize], &input).is_some()
     }
 
     /// The named groups of the first match, those that took part in it.
@@ -222,7 +225,7 @@ impl Patterns {
     ) -> Vec<(&str, &'t [u8])> {
         let pattern = self.get(id);
         let captures = &mut caches.slots[id.0 as usize];
-        pattern.regex.search_captures_with(&mut caches.caches[id.0 as usize], &Input::new(text), captures);
+        pattern.regex.search_captures_with(&mut caches.engines[id.0 as usize], &Input::new(text), captures);
         let named =
             pattern.groups.iter().enumerate().filter_map(|(number, name)| Some((number, name.as_deref()?)));
         named.filter_map(|(number, name)| Some((name, &text[captures.get_group(number)?.range()]))).collect()
@@ -384,7 +387,7 @@ impl Pattern {
     ) -> (Option<Match>, usize) {
         let Some(from) = self.begin(text, from) else { return (None, 0) };
         let input = Input::new(text).range(from..);
-        let (cache, captures) = (&mut caches.caches[id.0 as usize], &mut caches.slots[id.0 as usize]);
+        let (cache, captures) = (&mut caches.engines[id.0 as usize], &mut caches.slots[id.0 as usize]);
         let range = if groups {
             self.regex.search_captures_with(cache, &input, captures);
             captures.get_match()

@@ -90,7 +90,9 @@ impl Recorder {
         let new = &mut self.records[self.located..];
         if !new.is_empty() {
             let spots = Spots::new(request);
-            new.iter_mut().for_each(|record| record.spot = spots.at(record.at));
+            for record in new {
+                record.spot = spots.at(record.at);
+            }
         }
         self.located = self.records.len();
     }

@@ -182,7 +182,6 @@ fn tables([a, b, c, d]: &[Place; STRIDE]) -> Tables {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
-#[expect(clippy::cast_ptr_alignment, reason = "for a load that asks for no alignment")]
 fn load(bytes: &[u8; BLOCK]) -> std::arch::x86_64::__m256i {
     // SAFETY: the reference is to 32 bytes, and the load asks for no alignment.
     unsafe { std::arch::x86_64::_mm256_loadu_si256(bytes.as_ptr().cast()) }

@@ -34,7 +34,7 @@ pub(super) struct Rules {
     keep_original_name: bool,
     status: Option<(u32, String)>,
     /// Of names, and of the status.
-    rules: [RuleId; 2],
+    ids: [RuleId; 2],
 }
 
 const NAME: Field = Field::Text(5);
@@ -71,7 +71,7 @@ impl Rules {
             break_after_match: config.break_after_match,
             keep_original_name: config.keep_original_name,
             status: config.status.clone(),
-            rules,
+            ids: rules,
         })
     }
 
@@ -162,7 +162,7 @@ impl Rules {
             _ => Vec::new(),
         };
         let of_status = matches!(field, Field::StatusCode | Field::StatusMessage);
-        let rule = self.rules[usize::from(of_status)];
+        let rule = self.ids[usize::from(of_status)];
         let mut put = |pick| {
             if let Ok(true) = request.set(cursor, Context::Span, field, keys, pick, Some(value)) {
                 work.hit(rule, Did::Set, request, cursor, Context::Span, (field, keys));
@@ -171,7 +171,9 @@ impl Rules {
         if places.is_empty() {
             put(Pick::Nth(0));
         }
-        places.into_iter().for_each(|at| put(Pick::At(at)));
+        for at in places {
+            put(Pick::At(at));
+        }
     }
 }
 

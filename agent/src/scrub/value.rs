@@ -105,7 +105,7 @@ fn known_into(out: &mut Vec<u8>, kind: ValueKind, content: &[u8], depth: u32) {
             .for_each(|(kind, content)| put_element(out, kind, &known_inside(kind, content, depth)));
     } else {
         members(content).for_each(|(key, kind, content)| {
-            put_attribute(out, 1, key, kind, &known_inside(kind, content, depth))
+            put_attribute(out, 1, key, kind, &known_inside(kind, content, depth));
         });
     }
 }

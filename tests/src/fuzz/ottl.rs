@@ -8,7 +8,10 @@ use spanwarden::{
     scrub::{Plan, PlanScratch, canonical_statement},
 };
 
-use crate::proto::v1::{any_value::Value, *};
+use crate::proto::v1::{
+    AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, KeyValueList, Resource,
+    ResourceSpans, ScopeSpans, Span, any_value::Value, span,
+};
 
 /// A statement or a condition: what is printed is read as the same, and what compiles runs on a request without a
 /// panic and leaves it well-formed.

@@ -53,7 +53,10 @@ enum Node {
     Repeat { of: Box<Node>, written: &'static str, min: usize, max: usize, greedy: bool },
 }
 
-const ONES: [(&str, fn(u8) -> bool); 12] = [
+/// A pattern of one byte, and the bytes that it takes.
+type OneOf = (&'static str, fn(u8) -> bool);
+
+const ONES: [OneOf; 12] = [
     ("a", |byte| byte == b'a'),
     ("b", |byte| byte == b'b'),
     (".", |byte| byte != b'\n'),
@@ -84,8 +87,7 @@ fn node(choices: &mut Choices<'_>, depth: u32) -> Node {
         let (written, takes) = ONES[choices.below(ONES.len())];
         Node::One { written, takes }
     };
-    let many =
-        |choices: &mut Choices<'_>| (0..1 + choices.below(3)).map(|_| node(choices, depth - 1)).collect();
+    let many = |choices: &mut Choices<'_>| (0..=choices.below(3)).map(|_| node(choices, depth - 1)).collect();
     match choices.below(if depth == 0 { 1 } else { 5 }) {
         2 => Node::Sequence(many(choices)),
         3 => Node::Either(many(choices)),

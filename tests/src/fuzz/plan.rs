@@ -18,7 +18,7 @@ use spanwarden::{
 use crate::proto::v1::ExportTraceServiceRequest;
 
 /// Every kind of rule, in a way that makes them meet: keys that rules rename, values that rules make.
-const EVERYTHING: &str = r##"
+const EVERYTHING: &str = r#"
 receivers: {otlp: {protocols: {grpc: }}}
 processors:
   redaction:
@@ -57,7 +57,7 @@ processors:
 exporters: {debug: {}}
 service:
   pipelines: {traces: {receivers: [otlp], processors: [redaction, transform, filter, attributes, resource], exporters: [debug]}}
-"##;
+"#;
 
 /// The rules of the reference's document.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/configs/000-step1-scrubbing.yaml");
@@ -112,14 +112,14 @@ pub fn plan(data: &[u8]) {
             (one, other) => panic!("{one:?} and {other:?}"),
         };
         assert_eq!(ours.data, again.data);
-        ExportTraceServiceRequest::decode(&data[..]).expect("prost reads what the plan takes");
+        ExportTraceServiceRequest::decode(data).expect("prost reads what the plan takes");
         let read = ExportTraceServiceRequest::decode(&ours.data[..]).expect("and what it makes of it");
         let spans = read.resource_spans.iter().flat_map(|rs| &rs.scope_spans).map(|ss| ss.spans.len() as u32);
         assert_eq!(spans.sum::<u32>(), ours.spans);
-        let (mut walker, mut edits) = (Scratch::default(), Edits::default());
-        let walked = walk(&ours.data, &Limits::default(), &mut walker, &mut Keep, &mut edits);
+        let (mut scratch, mut edits) = (Scratch::default(), Edits::default());
+        let walked = walk(&ours.data, &Limits::default(), &mut scratch, &mut Keep, &mut edits);
         assert_eq!(walked.expect("what a plan writes is well-formed").unknown_fields, 0);
-        let unknown = walk(&request, &Limits::default(), &mut walker, &mut Keep, &mut edits);
+        let unknown = walk(&request, &Limits::default(), &mut scratch, &mut Keep, &mut edits);
         let changes = records.iter().any(|record| record.did != Did::Failed);
         if unknown.expect("it passed before").unknown_fields == 0 && !changes {
             assert_eq!(ours.data, request, "what no rule has hit is the same bytes");

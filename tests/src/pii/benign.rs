@@ -71,12 +71,11 @@ fn filled(template: &str, dice: &mut Dice) -> String {
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         let known = after.split_once('}').filter(|(name, _)| value(name, dice, &mut out));
-        rest = match known {
-            Some((_, after)) => after,
-            None => {
-                out.push('{');
-                after
-            }
+        rest = if let Some((_, after)) = known {
+            after
+        } else {
+            out.push('{');
+            after
         };
     }
     out.push_str(rest);
@@ -98,7 +97,6 @@ const SKU: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZ";
 const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Appends what a placeholder stands for; `false` where it is none.
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn value(name: &str, dice: &mut Dice, out: &mut String) -> bool {
     let mut put = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("a string takes it");
     let day = |dice: &mut Dice| (2020 + dice.below(8), 1 + dice.below(12), 1 + dice.below(28));
@@ -165,10 +163,10 @@ fn value(name: &str, dice: &mut Dice, out: &mut String) -> bool {
         "epoch" => put(format_args!("{}", 1_600_000_000 + dice.below(200_000_000))),
         "epochms" => put(format_args!("{}", 1_600_000_000_000 + dice.roll() % 200_000_000_000)),
         "epochns" => {
-            put(format_args!("{}", 1_600_000_000_000_000_000 + dice.roll() % 200_000_000_000_000_000))
+            put(format_args!("{}", 1_600_000_000_000_000_000 + dice.roll() % 200_000_000_000_000_000));
         }
         "duration" => {
-            put(format_args!("{}.{}{}", dice.below(900), dice.below(1000), ["ms", "s", "µs"][dice.below(3)]))
+            put(format_args!("{}.{}{}", dice.below(900), dice.below(1000), ["ms", "s", "µs"][dice.below(3)]));
         }
         "base64" => {
             let length = 4 * (5 + dice.below(40));

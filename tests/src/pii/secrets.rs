@@ -368,7 +368,7 @@ fn passes(number: &str) -> bool {
             if at % 2 == 0 { digit } else { (digit * 2) / 10 + (digit * 2) % 10 }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn grouped(text: &str, groups: &[usize], separator: &str) -> String {

@@ -139,7 +139,8 @@ fn every_encoding_is_seen_through() {
 
 /// Every character as JSON may escape it.
 fn escaped(text: &str) -> String {
-    text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+    let escapes: Vec<String> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+    escapes.concat()
 }
 
 fn sprinkled(text: &str) -> String {

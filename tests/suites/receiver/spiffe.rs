@@ -77,7 +77,7 @@ async fn both_sides_are_who_the_api_says() {
     let agent = dialler(&socket, AGENT, &[GATEWAY]);
     assert_eq!(export(receiver.grpc, &agent).await, Ok(Some(0)));
     let principal = receiver.sink.batches.lock().unwrap()[0].context.identity.clone();
-    let principal = principal.and_then(|identity| identity.principal.as_ref().map(|p| p.name.to_string()));
+    let principal = principal.and_then(|identity| identity.principal.as_ref().map(|p| p.name.clone()));
     assert_eq!(principal.as_deref(), Some(AGENT));
 
     // A server whose ID is not expected, though its chain is good.

@@ -228,6 +228,7 @@ pub(crate) fn apply(ops: &[Op], request: &mut ExportTraceServiceRequest) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a rule after the other")]
 fn attributes(op: &Op, owner: Owner, list: &mut Vec<KeyValue>) {
     match op {
         Op::Redact {
@@ -376,19 +377,18 @@ fn plain(attribute: &KeyValue) -> Option<Vec<u8>> {
 fn json_of(value: Option<&Value>) -> serde_json::Value {
     let any = |any: Option<&AnyValue>| json_of(any.and_then(|any| any.value.as_ref()));
     match value {
-        None => serde_json::Value::Null,
         Some(Value::StringValue(text)) => json!(text),
         Some(Value::BoolValue(flag)) => json!(flag),
         Some(Value::IntValue(number)) => json!(number),
         Some(Value::DoubleValue(number)) => json!(number),
         Some(Value::BytesValue(bytes)) => {
-            json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+            json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
         }
         Some(Value::ArrayValue(array)) => array.values.iter().map(|value| any(Some(value))).collect(),
         Some(Value::KvlistValue(list)) => serde_json::Value::Object(
             list.values.iter().map(|pair| (pair.key.clone(), any(pair.value.as_ref()))).collect(),
         ),
-        Some(_) => serde_json::Value::Null,
+        _ => serde_json::Value::Null,
     }
 }
 

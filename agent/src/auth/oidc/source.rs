@@ -65,6 +65,7 @@ pub enum SourceError {
 
 /// See the module's description.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each issuer")]
 pub(super) enum Source {
     /// Asked over HTTP.
     Issuer {

@@ -42,13 +42,12 @@ pub(super) async fn read(reader: &mut Reader<'_>, client: &Client) -> anyhow::Re
                 return Ok(());
             }
             let (requests, full) = find(reader, client, api, &service, window).await?;
-            match window.halves().filter(|_| full) {
-                Some([later, earlier]) => windows.extend([earlier, later]),
-                None => {
-                    reader.read.more |= full;
-                    for request in requests {
-                        reader.hand_on(request, &service)?;
-                    }
+            if let Some([later, earlier]) = window.halves().filter(|_| full) {
+                windows.extend([earlier, later]);
+            } else {
+                reader.read.more |= full;
+                for request in requests {
+                    reader.hand_on(request, &service)?;
                 }
             }
         }

@@ -37,13 +37,12 @@ pub(super) async fn read(reader: &mut Reader<'_>, options: ClientOptions) -> any
             break;
         }
         let (ids, full) = find(reader, &search, window).await?;
-        match window.halves().filter(|_| full) {
-            Some([later, earlier]) => windows.extend([earlier, later]),
-            None => {
-                reader.read.more |= full;
-                for id in ids {
-                    trace(reader, &fetch, id).await?;
-                }
+        if let Some([later, earlier]) = window.halves().filter(|_| full) {
+            windows.extend([earlier, later]);
+        } else {
+            reader.read.more |= full;
+            for id in ids {
+                trace(reader, &fetch, id).await?;
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     telemetry::metrics::{Counters, Gauges, counter, gauge},
 };
 
-/// How often the file is looked at. A mounted ConfigMap takes a minute or more to arrive anyway.
+/// How often the file is looked at. A mounted `ConfigMap` takes a minute or more to arrive anyway.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a change must have lasted: a file that is being written is left alone.
 const SETTLED: Duration = Duration::from_millis(100);

@@ -30,7 +30,7 @@ pub(in crate::scrub) fn run(
     request.each(Kind::Span, &mut |request, cursor| {
         if spans.has(request, cursor, work) {
             for action in actions {
-                Action { action, request, cursor, work }.run();
+                Action { step: action, request, cursor, work }.run();
             }
         }
     });
@@ -38,7 +38,7 @@ pub(in crate::scrub) fn run(
 
 /// An action at work on one span.
 struct Action<'r, 'a, 'w> {
-    action: &'r Step,
+    step: &'r Step,
     request: &'r mut Request<'a>,
     cursor: Cursor,
     work: &'r mut Work<'w>,
@@ -46,9 +46,9 @@ struct Action<'r, 'a, 'w> {
 
 impl Action<'_, '_, '_> {
     fn run(&mut self) {
-        let name = &self.action.key.name;
+        let name = &self.step.key.name;
         let here = self.places(name);
-        match &self.action.what {
+        match &self.step.what {
             What::Insert(source) if here.is_empty() => self.put(source),
             What::Update(source) if !here.is_empty() => self.put(source),
             What::Insert(_) | What::Update(_) => {}
@@ -104,7 +104,7 @@ impl Action<'_, '_, '_> {
     }
 
     fn value(&self, at: usize) -> Value<'static> {
-        self.read(&self.action.key.name, Pick::At(at))
+        self.read(&self.step.key.name, Pick::At(at))
     }
 
     fn read(&self, name: &str, pick: Pick) -> Value<'static> {
@@ -120,7 +120,7 @@ impl Action<'_, '_, '_> {
             Source::Attribute(key) if self.places(&key.name).is_empty() => return,
             Source::Attribute(key) => self.read(&key.name, Pick::Nth(0)),
         };
-        self.upsert(&self.action.key.name, &value);
+        self.upsert(&self.step.key.name, &value);
     }
 
     /// Every occurrence gets the value.
@@ -142,8 +142,8 @@ impl Action<'_, '_, '_> {
         let mut hash = Vec::new();
         put_hash(kind, &content, &mut hash);
         let value = Value::of(ValueKind::String, Cow::Owned(hash));
-        if self.write(Pick::At(at), &self.action.key.name, &value) {
-            self.hit(Did::Hashed, &self.action.key.name);
+        if self.write(Pick::At(at), &self.step.key.name, &value) {
+            self.hit(Did::Hashed, &self.step.key.name);
         }
     }
 
@@ -162,6 +162,6 @@ impl Action<'_, '_, '_> {
     fn hit(&mut self, did: Did, name: &str) {
         let keys = [Key::Name(name.into())];
         let field = (Field::Attributes, &keys[..]);
-        self.work.hit(self.action.rule, did, self.request, self.cursor, Context::Span, field);
+        self.work.hit(self.step.rule, did, self.request, self.cursor, Context::Span, field);
     }
 }

@@ -151,6 +151,7 @@ fn luhn(digits: &[u32]) -> bool {
 
 /// Whether numbers with these first six digits are given out in this length. Rare lengths count only in groups, as
 /// people write them: alone, a long number is rather an id.
+#[expect(clippy::match_same_arms, reason = "an arm for each network")]
 fn issued(head: u32, length: usize, grouped: bool) -> bool {
     let long = grouped && length > 16;
     match head {

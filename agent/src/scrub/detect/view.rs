@@ -169,6 +169,7 @@ fn unicode(text: &[u8], at: usize) -> Option<Unit> {
 }
 
 /// What a character looks like: `Some(None)` for one that can't be seen, `None` for one that is plain already.
+#[expect(clippy::option_option, reason = "unseen and plain are two things, as said above")]
 fn plain(c: char) -> Option<Option<char>> {
     let digit = |zero: u32| char::from_digit(c as u32 - zero, 10);
     // The mathematical alphabets: 13 of letters, 26 capitals and 26 small ones each, and five of digits.
@@ -177,8 +178,16 @@ fn plain(c: char) -> Option<Option<char>> {
         char::from_u32(if place < 26 { 'A' as u32 + place } else { 'a' as u32 + place - 26 })
     };
     Some(match c as u32 {
-        0xad | 0x34f | 0x61c | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f => None,
-        0xfe00..=0xfe0f | 0xfeff | 0xe_0000..=0xe_007f => None,
+        0xad
+        | 0x34f
+        | 0x61c
+        | 0x180e
+        | 0x200b..=0x200f
+        | 0x202a..=0x202e
+        | 0x2060..=0x206f
+        | 0xfe00..=0xfe0f
+        | 0xfeff
+        | 0xe_0000..=0xe_007f => None,
         0xa0 | 0x2000..=0x200a | 0x2028 | 0x2029 | 0x202f | 0x205f | 0x3000 => Some(' '),
         0x2010..=0x2015 | 0x2212 | 0xfe58 | 0xfe63 => Some('-'),
         0x2024 | 0x3002 | 0xfe52 | 0xff61 => Some('.'),

@@ -241,6 +241,7 @@ fn bounded(value: Value<'_>) -> Fit<Value<'_>> {
 
 /// Integers stay integers; with a double they become doubles; times and durations add up. What leaves 64 bits, and
 /// a division by zero, is unfit.
+#[expect(clippy::match_same_arms, reason = "names in a pattern have one type in all its alternatives")]
 fn math(op: MathOp, left: &Value<'_>, right: &Value<'_>) -> Fit<Value<'static>> {
     let whole = |left: i64, right: i64| {
         match op {

@@ -228,7 +228,7 @@ impl Function {
             Self::Bool | Self::Double | Self::Int | Self::String => convert(self, given.get(0)?)?,
             Self::TraceId => id(given.get(0)?, 16)?,
             Self::SpanId => id(given.get(0)?, 8)?,
-            Self::Len => Value::Int(length(given.get(0)?)? as i64),
+            Self::Len => Value::Int(length(given.get(0)?)?.cast_signed() as i64),
             Self::Keys | Self::Values | Self::ContainsValue | Self::Index => collection(self, given)?,
             Self::ParseJson => parse_json(given.text(0)?)?,
             Self::Url => url::parse(given.text(0)?)?,
@@ -344,11 +344,11 @@ fn collection(function: Function, given: &Arguments<'_, '_>) -> Fit<Value<'stati
         (Function::Index, Value::List(content)) => {
             let item = given.get(1)?;
             let place = elements(content).position(|(kind, content)| equal(kind, content, item));
-            Value::Int(place.map_or(-1, |place| place as i64))
+            Value::Int(place.map_or(-1, |place| place.cast_signed() as i64))
         }
         (Function::Index, Value::Text(text)) => {
             let place = memchr::memmem::find(text, given.get(1)?.as_text()?);
-            Value::Int(place.map_or(-1, |place| place as i64))
+            Value::Int(place.map_or(-1, |place| place.cast_signed() as i64))
         }
         _ => return Err(Unfit),
     })

@@ -68,9 +68,9 @@ fn request(shape: &Json) -> Vec<u8> {
             if list == "links" {
                 let ids = [("traceId", "03".repeat(16)), ("spanId", "04".repeat(8))];
                 let item = item.as_object_mut().expect("an object");
-                ids.into_iter().for_each(|(name, id)| {
+                for (name, id) in ids {
                     item.entry(name).or_insert(id.into());
-                });
+                }
             }
             expand(item);
         }
@@ -81,7 +81,7 @@ fn request(shape: &Json) -> Vec<u8> {
     above["resource"] = resource;
     above["scopeSpans"] = json!([{"scope": scope, "spans": [span]}]);
     let text = json!({"resourceSpans": [above]}).to_string();
-    otlp_json::to_protobuf(text.as_bytes(), &Limits::default()).expect("OTLP").data.to_vec()
+    otlp_json::to_protobuf(text.as_bytes(), &Limits::default()).expect("OTLP").data.clone()
 }
 
 fn expand(message: &mut Json) {
@@ -104,13 +104,14 @@ fn any(value: &Json) -> Json {
         Json::Number(number) => json!({"doubleValue": number}),
         Json::String(text) => json!({"stringValue": text}),
         Json::Array(list) => json!({"arrayValue": {"values": list.iter().map(any).collect::<Vec<_>>()}}),
-        Json::Object(map) => match map.get("$bytes") {
-            Some(bytes) => json!({"bytesValue": bytes}),
-            None => {
+        Json::Object(map) => {
+            if let Some(bytes) = map.get("$bytes") {
+                json!({"bytesValue": bytes})
+            } else {
                 let pairs = map.iter().map(|(key, value)| json!({"key": key, "value": any(value)}));
                 json!({"kvlistValue": {"values": pairs.collect::<Vec<_>>()}})
             }
-        },
+        }
     }
 }
 

@@ -129,7 +129,7 @@ struct Target<'t> {
     pick: Pick,
 }
 
-impl<'r> Runner<'r, '_, '_> {
+impl Runner<'_, '_, '_> {
     fn statement(&mut self) {
         let statement = self.statement;
         let Some(place) = statement.editor.target() else {
@@ -173,7 +173,9 @@ impl<'r> Runner<'r, '_, '_> {
         if places.len() > MAX_OCCURRENCES {
             let beyond = places.split_off(MAX_OCCURRENCES);
             let target = Target { owner: place.owner, field: place.field, keys, pick: Pick::Nth(0) };
-            beyond.iter().for_each(|_| self.hit(Did::Removed, Some(target)));
+            for _ in &beyond {
+                self.hit(Did::Removed, Some(target));
+            }
             self.request.remove(self.cursor, place.owner, &beyond);
         }
         places

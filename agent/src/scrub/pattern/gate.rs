@@ -69,9 +69,14 @@ struct Group {
     slots: Vec<u16>,
 }
 
+/// On the heap from the beginning: it is too large for a stack.
+fn zeroed() -> Box<[[u64; 256]; LONGEST]> {
+    vec![[0; 256]; LONGEST].into_boxed_slice().try_into().expect("a table for each place")
+}
+
 impl Group {
     fn new() -> Self {
-        Self { allowed: Box::new([[0; 256]; LONGEST]), ended: [0; LONGEST + 1], slots: Vec::new() }
+        Self { allowed: zeroed(), ended: [0; LONGEST + 1], slots: Vec::new() }
     }
 
     fn add(&mut self, window: &[ByteSet], slot: u16) {

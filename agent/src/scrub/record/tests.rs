@@ -92,8 +92,8 @@ fn every_hit_is_told_with_its_rule_and_place() {
             "Span env: set attributes actions[0]",
         ]
     );
-    let plain = plan.apply(batch(), &mut PlanScratch::default()).expect("well-formed");
-    assert_eq!(plain.data, scrubbed.data, "a recorded run does the same");
+    let unrecorded = plan.apply(batch(), &mut PlanScratch::default()).expect("well-formed");
+    assert_eq!(unrecorded.data, scrubbed.data, "a recorded run does the same");
 }
 
 #[test]

@@ -50,10 +50,10 @@ impl World for Seen<'_, '_> {
             return borrowed(self.cache).dig(keys);
         }
         if field == Field::EventIndex {
-            return Value::Int(self.cursor.item.map_or(0, |(_, number)| number as i64));
+            return Value::Int(self.cursor.item.map_or(0, |(_, number)| number.cast_signed() as i64));
         }
         let node = match field {
-            Field::SchemaUrl => self.request.holder(self.cursor, owner),
+            Field::SchemaUrl => Request::holder(self.cursor, owner),
             Field::StatusCode | Field::StatusMessage => {
                 self.cursor.span.and_then(|span| self.request.nodes[span].part)
             }
@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
     }
 
     /// What a resource or a scope stands in.
-    fn holder(&self, cursor: Cursor, owner: Context) -> Option<NodeId> {
+    fn holder(cursor: Cursor, owner: Context) -> Option<NodeId> {
         match owner {
             Context::Resource => Some(cursor.resource),
             _ => cursor.scope,
@@ -204,7 +204,7 @@ impl<'a> Request<'a> {
     ) -> Fit<bool> {
         let gone = new.is_none();
         let node = match field {
-            Field::SchemaUrl => self.holder(cursor, owner),
+            Field::SchemaUrl => Self::holder(cursor, owner),
             Field::StatusCode | Field::StatusMessage => {
                 let span = cursor.span.ok_or(Unfit)?;
                 match self.nodes[span].part {
@@ -286,18 +286,15 @@ impl<'a> Node<'a> {
         }
         let (kind, content) = value.parts()?;
         let content = content.into_owned();
-        match place {
-            Some(place) => {
-                let one = &mut self.attributes[place];
-                let changed = one.kind != kind || *one.content != *content;
-                (one.kind, one.content) = (kind, Cow::Owned(content));
-                Ok(changed)
-            }
-            None => {
-                let key = Cow::Owned(name.as_bytes().to_vec());
-                self.attributes.push(Attribute { key, kind, content: Cow::Owned(content) });
-                Ok(true)
-            }
+        if let Some(place) = place {
+            let one = &mut self.attributes[place];
+            let changed = one.kind != kind || *one.content != *content;
+            (one.kind, one.content) = (kind, Cow::Owned(content));
+            Ok(changed)
+        } else {
+            let key = Cow::Owned(name.as_bytes().to_vec());
+            self.attributes.push(Attribute { key, kind, content: Cow::Owned(content) });
+            Ok(true)
         }
     }
 

@@ -33,8 +33,8 @@ impl Runs {
     /// Both on average.
     fn and(self, other: Self) -> Self {
         Self {
-            nanoseconds: (self.nanoseconds + other.nanoseconds) / 2.0,
-            count: (self.count + other.count) / 2.0,
+            nanoseconds: f64::midpoint(self.nanoseconds, other.nanoseconds),
+            count: f64::midpoint(self.count, other.count),
         }
     }
 

@@ -91,20 +91,22 @@ fn action(mut fields: Fields<'_>) -> Option<AttributeAction> {
     let action = match word {
         Word::Delete => Action::Delete { pattern },
         Word::Hash => Action::Hash { pattern },
-        Word::Extract => match pattern {
-            Some(pattern) => Action::Extract(pattern),
-            None => {
+        Word::Extract => {
+            if let Some(pattern) = pattern {
+                Action::Extract(pattern)
+            } else {
                 fields.error("`pattern` is required: its named groups become attributes");
                 return None;
             }
-        },
-        Word::Convert => match converted {
-            Some(to) => Action::Convert(to),
-            None => {
+        }
+        Word::Convert => {
+            if let Some(to) = converted {
+                Action::Convert(to)
+            } else {
                 fields.error("`converted_type` is required: `string`, `int` or `double`");
                 return None;
             }
-        },
+        }
         word => {
             let source = source(&fields, value, from_attribute)?;
             match word {

@@ -16,7 +16,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub(super) struct Trace {
     #[serde(rename = "traceID")]
-    trace_id: String,
+    id: String,
     #[serde(default)]
     spans: Vec<Span>,
     #[serde(default)]
@@ -27,7 +27,7 @@ pub(super) struct Trace {
 #[serde(rename_all = "camelCase")]
 struct Span {
     #[serde(rename = "spanID")]
-    span_id: String,
+    id: String,
     #[serde(default)]
     operation_name: String,
     /// Microseconds.
@@ -78,10 +78,10 @@ const TRACE_STATE: &str = "w3c.tracestate";
 /// One request a trace. What has no id that can be read is left out: no OTLP span is without.
 pub(super) fn requests(traces: Vec<Trace>) -> Vec<Vec<u8>> {
     let request = |trace: Trace| {
-        let id = trace_id(&trace.trace_id)?;
+        let id = trace_id(&trace.id)?;
         let mut out = Vec::new();
         for span in &trace.spans {
-            let Ok(span_id) = u64::from_str_radix(&span.span_id, 16) else { continue };
+            let Ok(span_id) = u64::from_str_radix(&span.id, 16) else { continue };
             let nothing = Process::default();
             let process = trace.processes.get(&span.process_id).unwrap_or(&nothing);
             encode::field_with(&mut out, 1, |out| {

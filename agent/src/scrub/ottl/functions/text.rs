@@ -179,7 +179,7 @@ fn luhn(digits: &[u8]) -> bool {
             }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// A glob of `replace_match`: `*`, `?`, `[a-z]`, `[!a]`, `{a,b}` and `\` before a character; the whole text must

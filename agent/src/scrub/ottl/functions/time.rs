@@ -253,7 +253,7 @@ impl Reader<'_> {
             let name = &name[..letters.min(name.len())];
             if self.text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)) {
                 self.text = &self.text[name.len()..];
-                return Ok(number as i64);
+                return Ok(number.cast_signed() as i64);
             }
         }
         Err(Unfit)
@@ -288,8 +288,8 @@ fn write(nanos: i64, format: &str) -> Fit<String> {
 
 fn write_to(out: &mut String, nanos: i64, format: &str) -> Fit<()> {
     let civil = Civil::of(nanos);
-    let month = MONTHS[(civil.month - 1) as usize];
-    let weekday = WEEKDAYS[civil.weekday as usize];
+    let month = MONTHS[(civil.month - 1).cast_unsigned() as usize];
+    let weekday = WEEKDAYS[civil.weekday.cast_unsigned() as usize];
     let half = match civil.hour % 12 {
         0 => 12,
         hour => hour,

@@ -75,7 +75,7 @@ impl Resolver<'_> {
     }
 
     /// A function that is given by name, as in `replace_pattern(…, SHA256)`: it takes one text.
-    pub(super) fn function_name(&self, node: &Node) -> Result<Function, OttlError> {
+    pub(super) fn function_name(node: &Node) -> Result<Function, OttlError> {
         let What::Symbol(name) = &node.what else {
             return fail(node.at, "here stands the name of a converter, such as SHA256");
         };

@@ -213,7 +213,7 @@ impl Resolver<'_> {
             None => None,
             Some(node) => {
                 let (before, after) = format;
-                Some((self.function_name(node)?, before, after))
+                Some((Self::function_name(node)?, before, after))
             }
         };
         Ok(Replacement { text: text_of, function })
