@@ -254,7 +254,7 @@ fn tell(follower: &dyn Follower, update: &Update) {
     }
 }
 
-/// The thread: as long as somebody holds the source.
+/// The thread. That nobody holds the source any more it notices with the next update, or with the stream's end.
 fn keep(endpoint: &Path, source: &Weak<Source>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -68,23 +68,25 @@ fn every_detector_finds_its_canary_in_every_position() {
     assert!(empty.len() > 50, "{} positions", empty.len());
 }
 
-/// Spans with the text as the value of an attribute: a string, in an array, in a map.
-fn spans(text: &str) -> [Vec<u8>; 3] {
-    let wrap = |write: &dyn Fn(&mut Vec<u8>)| {
-        let mut request = Vec::new();
-        field_with(&mut request, 1, |resource_spans| {
-            field_with(resource_spans, 2, |scope_spans| {
-                field_with(scope_spans, 2, |span| {
-                    field(span, 1, &[7; 16]);
-                    field(span, 2, &[8; 8]);
-                    write(span);
-                });
+/// A request of one span with what is written into it after its ids.
+fn with_span(write: &dyn Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let mut request = Vec::new();
+    field_with(&mut request, 1, |resource_spans| {
+        field_with(resource_spans, 2, |scope_spans| {
+            field_with(scope_spans, 2, |span| {
+                field(span, 1, &[7; 16]);
+                field(span, 2, &[8; 8]);
+                write(span);
             });
         });
-        request
-    };
+    });
+    request
+}
+
+/// Spans with the text as the value of an attribute: a string, in an array, in a map.
+fn spans(text: &str) -> [Vec<u8>; 3] {
     let attribute = |any: &dyn Fn(&mut Vec<u8>)| {
-        wrap(&|span| {
+        with_span(&|span| {
             field_with(span, 9, |attribute| {
                 field(attribute, 1, b"note");
                 field_with(attribute, 2, |value| any(value));
@@ -92,7 +94,7 @@ fn spans(text: &str) -> [Vec<u8>; 3] {
         })
     };
     [
-        wrap(&|span| key_value(span, 9, "note", Value::String(text))),
+        with_span(&|span| key_value(span, 9, "note", Value::String(text))),
         attribute(&|value| {
             field_with(value, 5, |array| field_with(array, 1, |item| any_value(item, Value::String(text))));
         }),
@@ -191,25 +193,12 @@ fn values_of_a_megabyte_are_read_to_their_end() {
 fn what_the_wire_allows_hides_nothing() {
     each(|name, _, plan, scratch| {
         let Planted { text, secret } = planted(name, 11);
-        let span = |write: &dyn Fn(&mut Vec<u8>)| {
-            let mut request = Vec::new();
-            field_with(&mut request, 1, |resource_spans| {
-                field_with(resource_spans, 2, |scope_spans| {
-                    field_with(scope_spans, 2, |span| {
-                        field(span, 1, &[7; 16]);
-                        field(span, 2, &[8; 8]);
-                        write(span);
-                    });
-                });
-            });
-            request
-        };
-        let twice = span(&|span| {
+        let twice = with_span(&|span| {
             key_value(span, 9, "note", Value::String("nothing"));
             key_value(span, 9, "note", Value::String(&text));
             key_value(span, 9, "note", Value::Bytes(text.as_bytes()));
         });
-        let value_first = span(&|span| {
+        let value_first = with_span(&|span| {
             field_with(span, 9, |attribute| {
                 field_with(attribute, 2, |value| any_value(value, Value::String(&text)));
                 field(attribute, 1, b"note");
@@ -222,7 +211,7 @@ fn what_the_wire_allows_hides_nothing() {
                 wrong.push(what.to_owned());
             }
         }
-        let two_values = span(&|span| {
+        let two_values = with_span(&|span| {
             field_with(span, 9, |attribute| {
                 field(attribute, 1, b"note");
                 field_with(attribute, 2, |value| any_value(value, Value::String(&text)));
