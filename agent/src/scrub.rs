@@ -35,6 +35,7 @@ mod rule;
 mod run;
 mod sha256;
 mod sieve;
+mod skip;
 pub mod sql;
 mod span;
 mod stage;
@@ -44,8 +45,14 @@ mod value;
 mod verdicts;
 
 pub use differences::differences;
+pub use hash::KeyFiles;
 pub use ottl::canonical as canonical_statement;
 pub use pattern::matches as pattern_matches;
 pub use plan::{Plan, PlanScratch};
 pub use record::{Content, Field, Record, SpanId, Spot, value_as_request};
 pub use rule::{Did, Rule, RuleId};
+
+/// Reads the files of keys for hashes again, of all plans. It may wait for a file system.
+pub fn reload_hash_keys() {
+    hash::reload_all();
+}

@@ -87,6 +87,8 @@ pub struct Redaction {
     pub db_sanitizer: DbSanitizer,
     /// `summary`
     pub summary: RedactionSummary,
+    /// `skip_conditions`: OTTL; a message for which one holds is left as it is, with all that is under it.
+    pub skip_conditions: Vec<Located<String>>,
 }
 
 /// `redaction.hash_function` and its key.

@@ -8,7 +8,7 @@ use crate::{
     auth::claims::Claims,
     config::{
         Component, ConfigError, Location,
-        processors::{Attributes, Processor, Transform},
+        processors::{Attributes, ErrorMode, Processor, Transform},
     },
     otlp::walk::Kind,
 };
@@ -26,6 +26,7 @@ use super::{
     redact::Redactor,
     rule::{Rule, RuleId},
     run::Run,
+    skip::Skip,
     span::Rules,
     stage::{Stage, TreeStep, Walk},
     stamp::Stamp,
@@ -84,6 +85,7 @@ impl Step {
         match self {
             Self::Stamp(step) => step.run(run),
             Self::Extract(step) => step.run(run),
+            Self::Redact(which) if run.is_skipped(*which) => {}
             Self::Redact(which) => redactors[*which].run(kind, run),
             Self::Detect(step) => step.run(run),
             Self::Statement(statement) => ottl::exec::run(statement, run),
@@ -147,6 +149,11 @@ impl Builder {
         match &component.config {
             Processor::Redaction(config) => {
                 let redactor = Redactor::new(config, &component.at, self, processor)?;
+                if !config.skip_conditions.is_empty() {
+                    let skip = Skip::new(&config.skip_conditions, self, processor, self.redactors.len())?;
+                    self.end_walk();
+                    self.stages.push(Stage::Skip(skip));
+                }
                 self.redactors.push(redactor);
                 for steps in &mut self.steps {
                     steps.push(Step::Redact(self.redactors.len() - 1));
@@ -206,6 +213,7 @@ impl Builder {
             name: name.to_owned(),
             at: at.clone(),
             content: content.to_owned(),
+            complains: false,
             owner: processor,
         });
         RuleId::at(self.rules.len() - 1)
@@ -217,6 +225,19 @@ impl Builder {
         // `processors::redaction/pii::` comes before it, but where the place is not the processor's own (an anchor).
         let name = path.splitn(3, "::").nth(2).unwrap_or(&path);
         self.rule(processor, name, content, at)
+    }
+
+    /// A rule made of OTTL, under an error mode.
+    pub(super) fn rule_under(
+        &mut self,
+        mode: ErrorMode,
+        processor: usize,
+        content: &str,
+        at: &Location,
+    ) -> RuleId {
+        let rule = self.rule_at(processor, &format!("{mode:?} {content}"), at);
+        self.rules[rule.index()].complains = mode == ErrorMode::Ignore;
+        rule
     }
 
     /// A slot for a resource attribute that is read from below, as the steps so far leave it.
@@ -246,6 +267,13 @@ impl Builder {
         self.steps.iter().all(Vec::is_empty)
     }
 
+    /// What comes next sees the request as all steps so far leave it, and checked.
+    fn end_walk(&mut self) {
+        if self.stages.is_empty() || !self.walks_nothing() {
+            self.stages.push(Stage::Walk(std::mem::take(&mut self.steps)));
+        }
+    }
+
     /// Whether the next step comes right after one on the tree.
     fn is_on_tree(&self) -> bool {
         self.walks_nothing() && matches!(self.stages.last(), Some(Stage::Tree(_)))
@@ -254,7 +282,7 @@ impl Builder {
     /// Adds a step on the tree, after all steps so far.
     fn tree(&mut self, step: TreeStep) {
         if !self.is_on_tree() {
-            self.stages.push(Stage::Walk(std::mem::take(&mut self.steps)));
+            self.end_walk();
             self.stages.push(Stage::Tree(Vec::new()));
         }
         let Some(Stage::Tree(steps)) = self.stages.last_mut() else { unreachable!("just pushed") };
@@ -291,8 +319,8 @@ impl Builder {
             for statement in &group.statements {
                 let conditions: Vec<&str> =
                     group.conditions.iter().map(|condition| condition.value.as_str()).collect();
-                let says = format!("{mode:?} {} {}", conditions.join("\n"), statement.value);
-                let rule = self.rule_at(processor, &says, &statement.at);
+                let says = format!("{} {}", conditions.join("\n"), statement.value);
+                let rule = self.rule_under(mode, processor, &says, &statement.at);
                 let resolver = Resolver::new(&mut self.patterns, context, &statement.at);
                 let statement = resolver.statement(&statement.value, &group.conditions, mode, rule)?;
                 self.statement(statement);

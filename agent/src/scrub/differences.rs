@@ -86,6 +86,12 @@ fn lines(redaction: &Redaction) -> Vec<&'static str> {
             matches!(redaction.hash, Some(Hash::Md5 | Hash::Sha1)),
             "`md5` and `sha1` are broken: a sender can make two values look like one",
         ),
+        (
+            !redaction.skip_conditions.is_empty(),
+            "`skip_conditions`, which the Collector has as a proposal only, redact where they can't be evaluated, and where \
+             one of two values of a key does not fit; who may write what they read decides what is redacted: let them read \
+             what this program stamps",
+        ),
     ];
     table.into_iter().filter_map(|(applies, line)| applies.then_some(line)).collect()
 }

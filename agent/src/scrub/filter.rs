@@ -52,8 +52,7 @@ impl Filter {
             let context = group.context.as_ref().map(context).transpose()?;
             let mode = group.error_mode.unwrap_or(config.error_mode);
             for condition in &group.conditions {
-                let says = format!("{mode:?} {}", condition.value);
-                let rule = builder.rule_at(processor, &says, &condition.at);
+                let rule = builder.rule_under(mode, processor, &condition.value, &condition.at);
                 let resolver = Resolver::new(&mut builder.patterns, context, &condition.at);
                 let (context, expr) = resolver
                     .alone(&condition.value)

@@ -12,8 +12,8 @@ use md5::Md5;
 use sha2::Digest as _;
 
 use crate::config::{
-    ConfigError,
-    processors::{Hash, HmacKey},
+    Config, ConfigError,
+    processors::{Hash, HmacKey, Processor},
 };
 
 use super::sha256;
@@ -21,6 +21,28 @@ use super::sha256;
 mod keys;
 
 use keys::KeyFile;
+pub(super) use keys::reload_all;
+
+/// What the key files of a configuration hold, so that a change can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFiles(Vec<Option<[u8; 32]>>);
+
+impl KeyFiles {
+    /// Reads them. It may wait for a file system.
+    pub fn of(config: &Config) -> Self {
+        let hashes = config.processors.iter().filter_map(|component| match &component.config {
+            Processor::Redaction(redaction) => redaction.hash.as_ref(),
+            _ => None,
+        });
+        let files = hashes.filter_map(|hash| match hash {
+            Hash::HmacSha256(HmacKey::File(path)) | Hash::HmacSha512(HmacKey::File(path)) => {
+                Some(&path.value)
+            }
+            _ => None,
+        });
+        Self(files.map(|path| keys::fingerprint(path)).collect())
+    }
+}
 
 /// A hash without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

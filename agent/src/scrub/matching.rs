@@ -101,14 +101,13 @@ impl Matcher {
         let scope = |number| seen.read(Context::Scope, Field::Text(number), &[], Pick::Nth(0));
         let mut attribute = |owner, key: &Key, test: Option<&Test>| {
             let Key::Name(name) = key else { return false };
-            let places: Vec<usize> = seen.request.places(seen.cursor, owner, name).collect();
-            let mut holds = places.iter().map(|at| {
-                let keys = std::slice::from_ref(key);
-                let value = seen.read(owner, Field::Attributes, keys, Pick::At(*at));
-                test.is_none_or(|test| test.holds(&value, work))
-            });
-            !places.is_empty()
-                && if one_is_enough { holds.any(|holds| holds) } else { holds.all(|holds| holds) }
+            let values = seen.request.values(seen.cursor, owner, name);
+            let mut holds = values.map(|value| test.is_none_or(|test| test.holds(&value, work)));
+            if one_is_enough {
+                holds.any(|holds| holds)
+            } else {
+                holds.next().is_some_and(|first| first && holds.all(|holds| holds))
+            }
         };
         let service = Key::Name("service.name".into());
         (self.kinds.is_empty()

@@ -4,8 +4,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use prometheus::IntCounter;
@@ -218,6 +221,7 @@ impl Series {
             }
             if count.errors > 0 {
                 series.errors.inc_by(count.errors);
+                series.complain(count.errors);
             }
         }
     }
@@ -239,6 +243,8 @@ struct RuleSeries {
     number: u64,
     matches: IntCounter,
     errors: IntCounter,
+    /// What the log says of errors, where it does.
+    complaints: Option<Complaints>,
 }
 
 /// The rule series that are shown.
@@ -284,11 +290,53 @@ impl RuleSeries {
             number,
             matches: RULE_MATCHES.with_label_values(&values),
             errors: RULE_ERRORS.with_label_values(&values),
+            complaints: rule.complains.then(Complaints::default),
             labels: labels.clone(),
         });
         let entry = Entry { number, content: rule.content.clone(), series: Arc::downgrade(&series) };
         shown.by_labels.insert(labels, entry);
         series
+    }
+}
+
+impl RuleSeries {
+    /// Tells of errors, without what the sender wrote, and once in a while: a sender decides how many there are.
+    fn complain(&self, errors: u64) {
+        let Some(untold) = self.complaints.as_ref().and_then(|all| all.add(errors, Instant::now())) else {
+            return;
+        };
+        let [processor, rule] = &self.labels;
+        tracing::warn!(
+            %processor,
+            %rule,
+            errors = untold,
+            "a rule could not handle values and left them as they were, as `error_mode: ignore` says; \
+             `error_mode: drop_value` removes them"
+        );
+    }
+}
+
+/// Errors that the log is to tell of, once a [`TELL_EVERY`].
+#[derive(Debug, Default)]
+struct Complaints {
+    untold: AtomicU64,
+    last: Mutex<Option<Instant>>,
+}
+
+/// How often the log tells of one rule's errors.
+const TELL_EVERY: Duration = Duration::from_mins(1);
+
+impl Complaints {
+    /// Adds errors. Says how many there were since the log told of some, where it is time to do so again.
+    fn add(&self, errors: u64, now: Instant) -> Option<u64> {
+        self.untold.fetch_add(errors, Ordering::Relaxed);
+        // Whoever holds it is telling.
+        let mut last = self.last.try_lock().ok()?;
+        if last.is_some_and(|last| now.saturating_duration_since(last) < TELL_EVERY) {
+            return None;
+        }
+        *last = Some(now);
+        Some(self.untold.swap(0, Ordering::Relaxed))
     }
 }
 

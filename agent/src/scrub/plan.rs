@@ -40,6 +40,7 @@ use super::{
     redact::Redactor,
     rule::{Account, Rule},
     run::{Captured, Run},
+    skip::Skipped,
     stage::{self, Stage, Walk},
     stamp,
 };
@@ -98,6 +99,8 @@ struct Work {
     captured: Vec<Captured>,
     claims: [u64; stamp::CLAIMS],
     forged: stamp::Forged,
+    /// By redactor, where one has something to leave alone.
+    skipped: Vec<Skipped>,
     /// Keys of the resource attributes that are ours and not the sender's, for the walks after the first: all
     /// resources of a batch have one sender. Only kept by plans of several stages.
     ours: Vec<Box<[u8]>>,
@@ -280,17 +283,35 @@ impl Plan {
                 Ok((data, summary.spans, refused))
             }
             Stage::Tree(steps) => {
-                let Work { caches, tally, account, .. } = &mut scratch.work;
-                let (patterns, rules) = (&self.patterns, &self.rules[..]);
-                let mut work = tree::Work { patterns, caches, tally, rules, account, refused: false };
                 let before = data.clone();
-                let (data, spans) = stage::on_tree(steps, data, &mut work)?;
-                if let Some(recorder) = &mut work.account.recorder {
-                    recorder.locate(&before);
-                }
-                Ok((data, spans, work.refused))
+                self.look(scratch, &before, |work| {
+                    let (data, spans) = stage::on_tree(steps, data, work)?;
+                    Ok((data, spans, work.refused))
+                })
+            }
+            Stage::Skip(skip) => {
+                let (skipped, spans) = self.look(scratch, &data, |work| stage::skipped(skip, &data, work))?;
+                scratch.work.skipped[skip.redactor] = skipped;
+                Ok((data, spans, false))
             }
         }
+    }
+
+    /// Work on a request that is no walk.
+    fn look<T>(
+        &self,
+        scratch: &mut PlanScratch,
+        data: &Bytes,
+        what: impl FnOnce(&mut tree::Work<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let Work { caches, tally, account, .. } = &mut scratch.work;
+        let (patterns, rules) = (&self.patterns, &self.rules[..]);
+        let mut work = tree::Work { patterns, caches, tally, rules, account, refused: false };
+        let done = what(&mut work)?;
+        if let Some(recorder) = &mut work.account.recorder {
+            recorder.locate(data);
+        }
+        Ok(done)
     }
 
     /// Makes the scratch fit this plan.
@@ -303,6 +324,8 @@ impl Plan {
         scratch.work.tally = vec![Tally::default(); self.handles.len()];
         scratch.work.account.adopt(self.rules.len());
         scratch.work.captured = vec![Captured::default(); self.captures];
+        let skips = self.later.iter().any(|stage| matches!(stage, Stage::Skip(_)));
+        scratch.work.skipped = vec![Skipped::default(); if skips { self.redactors.len() } else { 0 }];
     }
 
     fn count(&self, work: &mut Work, spans: u32) {
@@ -347,7 +370,7 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, found, list, out, tally, account, captured, claims, forged, ours } =
+        let Work { caches, found, list, out, tally, account, captured, claims, forged, skipped, ours } =
             &mut *self.work;
         list.load(part, &self.plan.keys);
         let passes_on = part.kind == Kind::Resource && !self.plan.later.is_empty();
@@ -370,6 +393,8 @@ impl Rewrite for Rewriter<'_> {
             identity: self.identity,
             forged,
             claims,
+            at: part.insert_at,
+            skipped,
             hits: self.plan.gate.within(part.buf, found, hull(part)),
             found,
             refused: false,

@@ -11,6 +11,11 @@ use crate::otlp::{
 
 use super::{
     list::{List, State},
+    ottl::{
+        program::{self, Context},
+        value::Key,
+    },
+    request::Cursor,
     rule::{Did, Place, RuleId},
     value,
 };
@@ -47,7 +52,8 @@ pub struct Record {
     at: u32,
     /// To what.
     pub field: Field,
-    /// Whether the value as it came already has the form of a hash that this program writes; `None` where that is not known.
+    /// Whether the value as it came already has the form of a hash that this program writes; `None` where that is not
+    /// known.
     pub hashed_before: Option<bool>,
     /// The value as it came; `None` where it was added, or where values are not recorded.
     pub before: Option<Content>,
@@ -65,6 +71,36 @@ pub(super) struct Recorder {
     located: usize,
     /// Of the message at work.
     hits: Vec<(RuleId, Did, Place)>,
+    /// Records whose value is read when the steps on the tree are done.
+    late: Vec<(usize, Named)>,
+}
+
+/// A place in a request that is a tree.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// In which message, and those around it.
+    pub(super) cursor: Cursor,
+    /// Which of them.
+    pub(super) context: Context,
+    /// What of it.
+    pub(super) field: program::Field,
+    /// The attribute's key.
+    pub(super) key: Option<Key>,
+}
+
+/// A hit on a request that is a tree.
+#[derive(Debug)]
+pub(super) struct OnTree {
+    /// In which message.
+    pub(super) kind: Kind,
+    /// Where that begins in the request.
+    pub(super) at: u32,
+    /// On what.
+    pub(super) field: Field,
+    /// As it came; `None` where it was added.
+    pub(super) before: Option<Content>,
+    /// Where it is found again.
+    pub(super) named: Named,
 }
 
 impl Recorder {
@@ -78,11 +114,22 @@ impl Recorder {
         self.hits.push((rule, did, place));
     }
 
-    /// Writes down a hit on a request that is a tree: without values, which later steps may still change.
-    pub(super) fn note(&mut self, rule: RuleId, did: Did, (kind, at, field): (Kind, u32, Field)) {
-        let (before, after) = (None, None);
-        let spot = Spot::default();
-        self.records.push(Record { rule, did, kind, spot, at, field, hashed_before: None, before, after });
+    /// Writes down a hit on a request that is a tree. Its value after is read in the end: later steps may change it.
+    pub(super) fn note(&mut self, rule: RuleId, did: Did, hit: OnTree) {
+        let OnTree { kind, at, field, before, named } = hit;
+        let hashed_before = Some(before.as_ref().is_some_and(is_hash));
+        if self.values {
+            self.late.push((self.records.len(), named));
+        }
+        let (before, spot) = (before.filter(|_| self.values), Spot::default());
+        self.records.push(Record { rule, did, kind, spot, at, field, hashed_before, before, after: None });
+    }
+
+    /// The steps on a tree are done: `now` reads what they have left.
+    pub(super) fn settle(&mut self, now: impl Fn(&Named) -> Option<Content>) {
+        for (record, named) in std::mem::take(&mut self.late) {
+            self.records[record].after = now(&named);
+        }
     }
 
     /// A stage of the plan is done that began with these bytes.

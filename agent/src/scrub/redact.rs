@@ -103,7 +103,6 @@ pub(super) struct Redactor {
     rules: Vec<KeyRule>,
     /// Bits of the keys with a rule.
     ruled: u64,
-    allow_all: bool,
     ignored_keys: Vec<PatternId>,
     masked_keys: Vec<PatternId>,
     blocked_values: Vec<Gated>,
@@ -179,7 +178,6 @@ impl Redactor {
         Ok(Self {
             rules: table,
             ruled,
-            allow_all: config.allow_all_keys,
             ignored_keys,
             masked_keys,
             windows: Hits::all(&blocked_values),
@@ -206,9 +204,9 @@ impl Redactor {
         let clean = self.is_gated() && !run.hits.meet(&self.windows);
         let scan = !self.blocked_values.is_empty() && (!clean || run.list.touched);
         let every = scan
-            || !self.allow_all
+            || self.named.allowed_keys.is_some()
             || !self.masked_keys.is_empty()
-            || self.named.blocks_keys && run.list.nested
+            || self.named.blocked_keys.is_some() && run.list.nested
             || !self.ignored_keys.is_empty() && !self.summary.is_silent();
         if every {
             for index in 0..run.list.items.len() {
@@ -249,10 +247,10 @@ impl Redactor {
         }
         let rule = self.rules.get(item.id.index()).copied().unwrap_or_default();
         let name = run.list.bytes(run.buf, item.key);
-        if rule.blocked {
+        if let Some(by) = self.named.blocked_keys.filter(|_| rule.blocked) {
             self.note(run, index, Outcome::Redacted, done);
             run.list.delete(index);
-            run.matched(self.named.blocked_keys, Did::Removed, Place::Attribute(index));
+            run.matched(by, Did::Removed, Place::Attribute(index));
             return;
         }
         if rule.ignored
@@ -261,10 +259,10 @@ impl Redactor {
             self.note(run, index, Outcome::Ignored, done);
             return;
         }
-        if !self.allow_all && !rule.allowed && !item.stamped {
+        if let Some(by) = self.named.allowed_keys.filter(|_| !rule.allowed && !item.stamped) {
             self.note(run, index, Outcome::Redacted, done);
             run.list.delete(index);
-            run.matched(self.named.allowed_keys, Did::Removed, Place::Attribute(index));
+            run.matched(by, Did::Removed, Place::Attribute(index));
             return;
         }
         let clean = clean || self.is_gated() && !run.hits_in(index).meet(&self.windows);
@@ -303,7 +301,7 @@ impl Redactor {
 
     /// Deletes and masks members of nested maps by their keys.
     fn members(&self, run: &mut Run<'_>, index: usize, matched: &mut Vec<Match>) -> bool {
-        if !self.named.blocks_keys && self.masked_keys.is_empty() {
+        if self.named.blocked_keys.is_none() && self.masked_keys.is_empty() {
             return false;
         }
         let item = run.list.items[index];
@@ -313,8 +311,8 @@ impl Redactor {
             let names = [&path[own..], path];
             let blocked =
                 |name: &&[u8]| self.rules.get(keys.find(name).index()).is_some_and(|rule| rule.blocked);
-            if names.iter().any(blocked) {
-                matched.push((self.named.blocked_keys, Did::Removed));
+            if let Some(by) = self.named.blocked_keys.filter(|_| names.iter().any(blocked)) {
+                matched.push((by, Did::Removed));
                 return Member::Delete;
             }
             let by_key =

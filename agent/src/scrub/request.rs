@@ -1,5 +1,6 @@
 //! A request as a tree, for the steps that one walk can't do: those that read or change several messages at once, or
-//! drop some. What nobody changes stays the bytes that it was.
+//! drop some. What nobody changes stays the bytes that it was, and a message below the scopes is read into its node
+//! when somebody changes it or asks for what is inside: until then conditions look at its [bytes](raw).
 //!
 //! The request has passed the walker: it is well-formed, and has no unknown fields.
 
@@ -15,8 +16,11 @@ use crate::otlp::{
 use super::{list::attributes_number, ottl::program::Context, value};
 
 mod access;
+mod raw;
+mod told;
 
 pub(super) use access::Seen;
+use raw::Raw;
 
 /// A message's number in its tree.
 pub(super) type NodeId = usize;
@@ -42,8 +46,21 @@ struct Plain<'a> {
 struct Node<'a> {
     kind: Kind,
     parent: NodeId,
-    /// As it came.
+    /// As it came; empty where it was made here.
     body: &'a [u8],
+    /// What is in it, where somebody has asked.
+    opened: Option<Box<Opened<'a>>>,
+    /// Not of the wire: only written where it was changed.
+    made: bool,
+    /// Written anew.
+    dirty: bool,
+    /// Left out.
+    dropped: bool,
+}
+
+/// What is in a message.
+#[derive(Debug, Default)]
+struct Opened<'a> {
     /// In wire order, added ones last.
     attributes: Vec<Attribute<'a>>,
     fields: Vec<Plain<'a>>,
@@ -53,10 +70,6 @@ struct Node<'a> {
     children: Vec<NodeId>,
     /// How many of those are not dropped.
     left: usize,
-    /// Written anew.
-    dirty: bool,
-    /// Left out.
-    dropped: bool,
 }
 
 /// A request.
@@ -65,8 +78,6 @@ pub(super) struct Request<'a> {
     buf: &'a [u8],
     nodes: Vec<Node<'a>>,
     roots: Vec<NodeId>,
-    /// How many messages were read; those after have been made.
-    read: usize,
 }
 
 /// Where a step works: a message and those around it.
@@ -86,71 +97,80 @@ pub(super) struct Cursor {
 const MAX_NODES: usize = 1 << 18;
 
 impl<'a> Request<'a> {
-    /// Reads a request; `None` where it has too many messages.
-    pub(super) fn read(buf: &'a [u8]) -> Option<Self> {
-        let mut request = Self { buf, nodes: Vec::new(), roots: Vec::new(), read: 0 };
+    /// Reads a request, down to where its spans are.
+    pub(super) fn read(buf: &'a [u8]) -> Self {
+        let mut request = Self { buf, nodes: Vec::new(), roots: Vec::new() };
         let mut rest = buf;
         while let Some((tag, body)) = value::next_field(&mut rest) {
             if tag == 0x0a {
                 let own = request.nodes.len();
-                let root = request.node(Kind::ResourceSpans, own, body);
+                let root = request.add(Kind::ResourceSpans, own, body);
                 request.roots.push(root);
+                for scope in request.open(root).children.clone() {
+                    request.open(scope);
+                }
             }
         }
-        request.read = request.nodes.len();
-        (request.read <= MAX_NODES).then_some(request)
+        request
     }
 
-    fn node(&mut self, kind: Kind, parent: NodeId, body: &'a [u8]) -> NodeId {
-        let id = self.nodes.len();
-        let mut node = Node {
-            kind,
-            parent,
-            body,
-            attributes: Vec::new(),
-            fields: Vec::new(),
-            part: None,
-            children: Vec::new(),
-            left: 0,
-            dirty: false,
-            dropped: false,
-        };
-        let mut inner = Vec::new();
-        let mut rest = body;
-        while let Some((tag, content)) = value::next_field(&mut rest) {
-            let (number, wire) = ((tag >> 3) as u32, (tag & 7) as u8);
-            if number == attributes_number(kind) {
+    /// Whether it has more messages than a tree takes. Some were left out then, so that it must be refused.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.nodes.len() > MAX_NODES
+    }
+
+    fn add(&mut self, kind: Kind, parent: NodeId, body: &'a [u8]) -> NodeId {
+        let node = Node { kind, parent, body, opened: None, made: false, dirty: false, dropped: false };
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// What is in a message.
+    fn open(&mut self, id: NodeId) -> &mut Opened<'a> {
+        if self.nodes[id].opened.is_none() {
+            let opened = self.opened(id);
+            self.nodes[id].opened = Some(Box::new(opened));
+        }
+        self.nodes[id].opened.as_mut().expect("it was just opened")
+    }
+
+    fn opened(&mut self, id: NodeId) -> Opened<'a> {
+        let raw = self.nodes[id].raw();
+        let mut opened = Opened::default();
+        for (number, wire, content) in raw.fields() {
+            if number == attributes_number(raw.kind) {
                 let (key, kind, content) = value::attribute(content);
                 let (key, content) = (Cow::Borrowed(key), Cow::Borrowed(content));
-                node.attributes.push(Attribute { key, kind, content });
-            } else if let Some(kind) = message_at(kind, number) {
-                inner.push((kind, content));
+                opened.attributes.push(Attribute { key, kind, content });
+            } else if let Some(kind) = message_at(raw.kind, number) {
+                // It is refused as a whole; there is no use in reading on.
+                if self.is_too_large() {
+                    break;
+                }
+                let child = self.add(kind, id, content);
+                if matches!(kind, Kind::Resource | Kind::Scope | Kind::Status) {
+                    opened.part = Some(child);
+                } else {
+                    opened.children.push(child);
+                }
             } else {
-                node.fields.push(Plain { number, wire, content: Cow::Borrowed(content) });
+                opened.fields.push(Plain { number, wire, content: Cow::Borrowed(content) });
             }
         }
-        self.nodes.push(node);
-        for (kind, body) in inner {
-            // It is refused as a whole; there is no use in reading on.
-            if self.nodes.len() > MAX_NODES {
-                break;
-            }
-            let child = self.node(kind, id, body);
-            if matches!(kind, Kind::Resource | Kind::Scope | Kind::Status) {
-                self.nodes[id].part = Some(child);
-            } else {
-                self.nodes[id].children.push(child);
-                self.nodes[id].left += 1;
-            }
-        }
-        id
+        opened.left = opened.children.len();
+        opened
+    }
+
+    /// The messages in a message that was opened.
+    fn children(&self, id: NodeId) -> &[NodeId] {
+        self.nodes[id].opened.as_ref().map_or(&[], |opened| &opened.children)
     }
 
     /// The spans that are not dropped.
     pub(super) fn spans(&self) -> u32 {
         let here = |id: &NodeId| !self.nodes[*id].dropped;
-        let scopes = self.roots.iter().filter(|id| here(id)).flat_map(|id| &self.nodes[*id].children);
-        let spans = scopes.filter(|id| here(id)).flat_map(|id| &self.nodes[*id].children);
+        let scopes = self.roots.iter().filter(|id| here(id)).flat_map(|id| self.children(*id));
+        let spans = scopes.filter(|id| here(id)).flat_map(|id| self.children(*id));
         spans.filter(|id| here(id)).count() as u32
     }
 
@@ -171,7 +191,7 @@ impl<'a> Request<'a> {
                 work(self, here);
                 continue;
             }
-            for scope in self.nodes[root].children.clone() {
+            for scope in self.children(root).to_vec() {
                 let here = Cursor { scope: Some(scope), ..here };
                 match kind {
                     _ if self.nodes[scope].dropped => {}
@@ -189,8 +209,8 @@ impl<'a> Request<'a> {
         scope: NodeId,
         work: &mut dyn FnMut(&mut Self, Cursor),
     ) {
-        for place in 0..self.nodes[scope].children.len() {
-            let span = self.nodes[scope].children[place];
+        for place in 0..self.children(scope).len() {
+            let span = self.children(scope)[place];
             let here = Cursor { span: Some(span), ..here };
             if self.nodes[span].dropped {
                 continue;
@@ -199,9 +219,13 @@ impl<'a> Request<'a> {
                 work(self, here);
                 continue;
             }
+            if !self.nodes[span].may_hold(kind) {
+                continue;
+            }
+            self.open(span);
             let mut number = 0;
-            for place in 0..self.nodes[span].children.len() {
-                let item = self.nodes[span].children[place];
+            for place in 0..self.children(span).len() {
+                let item = self.children(span)[place];
                 if self.nodes[item].kind != kind || self.nodes[item].dropped {
                     continue;
                 }
@@ -235,9 +259,10 @@ impl<'a> Request<'a> {
         if parent == id {
             return;
         }
-        self.nodes[parent].left -= 1;
-        let holds_spans = matches!(self.nodes[parent].kind, Kind::ScopeSpans | Kind::ResourceSpans);
-        if holds_spans && self.nodes[parent].left == 0 {
+        let around = self.open(parent);
+        around.left -= 1;
+        let empty = around.left == 0;
+        if empty && matches!(self.nodes[parent].kind, Kind::ScopeSpans | Kind::ResourceSpans) {
             self.drop_message(parent);
         }
     }
@@ -253,7 +278,7 @@ impl<'a> Request<'a> {
 
     /// Writes the request.
     pub(super) fn write(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(self.buf.len());
         for root in &self.roots {
             if !self.nodes[*root].dropped {
                 encode::field_with(&mut out, 1, |out| self.write_node(*root, out));
@@ -265,12 +290,13 @@ impl<'a> Request<'a> {
     /// A message's fields in the order of their numbers.
     fn write_node(&self, id: NodeId, out: &mut Vec<u8>) {
         let node = &self.nodes[id];
-        if !node.dirty {
+        let Some(opened) = node.opened.as_ref().filter(|_| node.dirty) else {
+            debug_assert!(!node.dirty, "who changes a message opens it");
             out.extend_from_slice(node.body);
             return;
-        }
+        };
         for number in 1..=LAST_FIELD {
-            for field in node.fields.iter().filter(|field| field.number == number) {
+            for field in opened.fields.iter().filter(|field| field.number == number) {
                 encode::tag(out, number, field.wire);
                 if field.wire == LEN {
                     encode::varint(out, field.content.len() as u64);
@@ -278,15 +304,15 @@ impl<'a> Request<'a> {
                 out.extend_from_slice(&field.content);
             }
             if number == attributes_number(node.kind) {
-                for attribute in &node.attributes {
+                for attribute in &opened.attributes {
                     value::put_attribute(out, number, &attribute.key, attribute.kind, &attribute.content);
                 }
             }
             if let Some(kind) = message_at(node.kind, number) {
-                let inner = node.part.iter().chain(&node.children);
+                let inner = opened.part.iter().chain(&opened.children);
                 for child in inner.filter(|child| self.nodes[**child].kind == kind) {
-                    let unused = *child >= self.read && !self.nodes[*child].dirty;
-                    if !self.nodes[*child].dropped && !unused {
+                    let node = &self.nodes[*child];
+                    if !node.dropped && (node.dirty || !node.made) {
                         encode::field_with(out, number, |out| self.write_node(*child, out));
                     }
                 }
@@ -312,4 +338,9 @@ fn message_at(kind: Kind, number: u32) -> Option<Kind> {
         (Kind::Span, 15) => Kind::Status,
         _ => return None,
     })
+}
+
+/// The number of the field that holds a span's events or links.
+fn number_in_span(kind: Kind) -> u32 {
+    if kind == Kind::Event { 11 } else { 13 }
 }

@@ -5,12 +5,12 @@
 
 #![forbid(unsafe_code)]
 
-use crate::{config::Location, otlp::walk::Kind};
+use crate::config::Location;
 
 use super::{
     keys::KeyId,
     metrics::Tally,
-    record::{Field, Recorder},
+    record::{OnTree, Recorder},
 };
 
 /// A rule's number in its plan.
@@ -40,6 +40,8 @@ pub struct Rule {
     pub at: Location,
     /// What it says. A rule of the same name that says something else is another rule, and counts from 0.
     pub(super) content: String,
+    /// `error_mode: ignore`: what it could not handle is told in the log.
+    pub(super) complains: bool,
     /// The processor's place in tables by processor.
     pub(super) owner: usize,
 }
@@ -126,8 +128,8 @@ impl Account {
         }
     }
 
-    /// Counts a hit on a request that is a tree; `place` says in which message, where in the request, and what of it.
-    pub(super) fn hit_on_tree(&mut self, rule: RuleId, did: Did, place: impl FnOnce() -> (Kind, u32, Field)) {
+    /// Counts a hit on a request that is a tree; `place` says where.
+    pub(super) fn hit_on_tree(&mut self, rule: RuleId, did: Did, place: impl FnOnce() -> OnTree) {
         let count = &mut self.counts[rule.index()];
         match did {
             Did::Failed => count.errors += 1,
@@ -137,6 +139,12 @@ impl Account {
         if let Some(recorder) = &mut self.recorder {
             recorder.note(rule, did, place());
         }
+    }
+
+    /// Counts that a rule left a message as it is: nothing that a dry run records.
+    pub(super) fn left_alone(&mut self, rule: RuleId) {
+        self.counts[rule.index()].matches += 1;
+        self.any = true;
     }
 
     /// The counts by rule; `None` where nothing was hit.

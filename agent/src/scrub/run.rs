@@ -15,6 +15,7 @@ use super::{
         gate::{Found, Gate, Hits},
     },
     rule::{Account, Did, Place, Rule, RuleId},
+    skip::Skipped,
 };
 
 /// A resource attribute remembered for the spans below: the values of all its occurrences.
@@ -52,6 +53,10 @@ pub(super) struct Run<'a> {
     pub(super) forged: &'a mut super::stamp::Forged,
     /// Lies about identity, by attribute.
     pub(super) claims: &'a mut [u64; super::stamp::CLAIMS],
+    /// Where the message's body begins in the request.
+    pub(super) at: u32,
+    /// What redactors leave as it is, by redactor; empty where none of the plan's does.
+    pub(super) skipped: &'a [Skipped],
     /// What the gate found in the request.
     pub(super) found: &'a Found,
     /// What it found in the message as it came.
@@ -61,6 +66,11 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Whether a redactor leaves the message as it is.
+    pub(super) fn is_skipped(&self, redactor: usize) -> bool {
+        self.skipped.get(redactor).is_some_and(|skipped| skipped.has(self.at))
+    }
+
     /// A rule did something to one value, text or message: counts it for the rule and for its processor.
     pub(super) fn hit(&mut self, rule: RuleId, did: Did, place: Place) {
         self.tally[self.rules[rule.index()].owner].did(did);

@@ -16,6 +16,7 @@ use super::{
         tree::{self, Work},
     },
     request::Request,
+    skip::{Skip, Skipped},
     span::Rules,
 };
 
@@ -29,6 +30,8 @@ pub(super) enum Stage {
     Walk(Walk),
     /// Steps on the tree.
     Tree(Vec<TreeStep>),
+    /// Finds what a redactor, the first step of the walk that follows, leaves as it is.
+    Skip(Skip),
 }
 
 /// A step that needs the request as a tree.
@@ -58,13 +61,29 @@ impl TreeStep {
 /// Runs steps on a request that has passed the walker; returns it with its number of spans. Where nothing changes
 /// it is the same bytes.
 pub(super) fn on_tree(steps: &[TreeStep], data: Bytes, work: &mut Work<'_>) -> Result<(Bytes, u32), Refusal> {
-    let mut request = Request::read(&data).ok_or_else(too_many)?;
+    let mut request = Request::read(&data);
     for step in steps {
         step.run(&mut request, work);
+    }
+    if request.is_too_large() {
+        return Err(too_many());
+    }
+    if let Some(recorder) = &mut work.account.recorder {
+        recorder.settle(|named| request.left(named));
     }
     let spans = request.spans();
     let written = request.is_changed().then(|| request.write());
     Ok((written.map_or(data, Bytes::from), spans))
+}
+
+/// What a redactor leaves as it is, and the request's number of spans.
+pub(super) fn skipped(skip: &Skip, data: &[u8], work: &mut Work<'_>) -> Result<(Skipped, u32), Refusal> {
+    let mut request = Request::read(data);
+    let skipped = skip.find(&mut request, work);
+    if request.is_too_large() {
+        return Err(too_many());
+    }
+    Ok((skipped, request.spans()))
 }
 
 #[cold]
@@ -72,7 +91,7 @@ fn too_many() -> Refusal {
     Refusal {
         kind: RefusalKind::TooLarge,
         cause: "too_many_messages",
-        message: "the request has too many spans, events and links for the statements that it must pass; lower the \
+        message: "the request has too many spans, events and links for the statements and conditions that it must pass; lower the \
                   exporter's batch size, and set event and link limits in the SDK"
             .into(),
     }

@@ -1,4 +1,5 @@
-//! When the configuration is read again: SIGHUP, and a file whose content has changed and stays as it is.
+//! When the configuration is read again: SIGHUP, and a file whose content has changed and stays as it is. Files of keys
+//! for hashes are looked at as often.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ use tokio::{
 use super::{Outcome, Running};
 use crate::{
     config::{self, Config, Errors, shape::Shape},
+    scrub::{self, KeyFiles},
     telemetry::metrics::{Counters, Gauges, counter, gauge},
 };
 
@@ -38,8 +40,8 @@ static STALE: LazyLock<Gauges> = LazyLock::new(|| {
 
 const OUTCOMES: [&str; 4] = ["success", "unchanged", "restart_needed", "failed"];
 
-/// What was read.
-type Read = Result<(Config, Shape), Errors>;
+/// What was read: the configuration, and what stands in its files of keys.
+type Read = Result<(Config, Shape, KeyFiles), Errors>;
 
 /// Looks after the configuration file for as long as it is polled.
 pub(in crate::pipeline) async fn watch(running: Running, path: Option<PathBuf>, mut hangup: Signal) {
@@ -63,7 +65,13 @@ pub(in crate::pipeline) async fn watch(running: Running, path: Option<PathBuf>, 
                 Some(()) => watcher.look(true).await,
                 None => return,
             },
-            _ = tick.tick() => watcher.look(false).await,
+            _ = tick.tick() => {
+                // A file system may hang.
+                if let Err(error) = tokio::task::spawn_blocking(scrub::reload_hash_keys).await {
+                    tracing::error!(%error, "hash keys could not be read again");
+                }
+                watcher.look(false).await;
+            }
         }
     }
 }
@@ -73,8 +81,8 @@ struct Watcher {
     path: PathBuf,
     /// What was said of the file last time, where it is not what runs.
     told: Option<String>,
-    /// What was read last time and could not be used.
-    refused: Option<Shape>,
+    /// What was read last time and could not be used; with other keys perhaps it can.
+    refused: Option<(Shape, KeyFiles)>,
 }
 
 impl Watcher {
@@ -86,7 +94,10 @@ impl Watcher {
                 self.back_to_normal();
                 return;
             }
-            if read.as_ref().is_ok_and(|(_, shape)| self.refused.as_ref() == Some(shape)) {
+            let refused = |(shape, keys): &(Shape, KeyFiles)| {
+                read.as_ref().is_ok_and(|(_, now, keys_now)| (now, keys_now) == (shape, keys))
+            };
+            if self.refused.as_ref().is_some_and(refused) {
                 return;
             }
             sleep(SETTLED).await;
@@ -97,11 +108,11 @@ impl Watcher {
             read = again;
         }
         match read {
-            Ok((config, shape)) => {
+            Ok((config, shape, keys)) => {
                 // Asked for, every plan is compiled: a key file may be another one now.
                 let outcome = self.running.apply(config, shape.clone(), asked);
                 let refused = matches!(outcome, Outcome::RestartNeeded(_) | Outcome::Failed(_));
-                self.refused = refused.then_some(shape);
+                self.refused = refused.then_some((shape, keys));
                 self.tell(&outcome, asked);
             }
             Err(errors) => self.trouble("failed", errors.to_string(), asked),
@@ -112,7 +123,13 @@ impl Watcher {
         let path = self.path.clone();
         let name = path.clone();
         // A file system may hang.
-        tokio::task::spawn_blocking(move || config::load_shaped(&path)).await.unwrap_or_else(|error| {
+        let load = move || {
+            config::load_shaped(&path).map(|(config, shape)| {
+                let keys = KeyFiles::of(&config);
+                (config, shape, keys)
+            })
+        };
+        tokio::task::spawn_blocking(load).await.unwrap_or_else(|error| {
             let at = config::Location {
                 file: name.display().to_string().into(),
                 line: 0,
@@ -124,7 +141,7 @@ impl Watcher {
     }
 
     fn is_running(&self, read: &Read) -> bool {
-        read.as_ref().is_ok_and(|(_, shape)| self.running.is(shape))
+        read.as_ref().is_ok_and(|(_, shape, _)| self.running.is(shape))
     }
 
     fn back_to_normal(&mut self) {
@@ -171,7 +188,7 @@ fn count(outcome: &str) {
 /// Whether two readings found the same.
 fn same(one: &Read, other: &Read) -> bool {
     match (one, other) {
-        (Ok((_, one)), Ok((_, other))) => one == other,
+        (Ok((_, one, keys)), Ok((_, other, other_keys))) => (one, keys) == (other, other_keys),
         (Err(one), Err(other)) => one.to_string() == other.to_string(),
         _ => false,
     }

@@ -29,6 +29,7 @@ pub(in crate::scrub) fn run(
 ) {
     request.each(Kind::Span, &mut |request, cursor| {
         if spans.has(request, cursor, work) {
+            request.enter(cursor, Context::Span);
             for action in actions {
                 Action { step: action, request, cursor, work }.run();
             }

@@ -10,9 +10,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, Once, PoisonError, Weak},
-    thread,
-    time::Duration,
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
 
 use arc_swap::ArcSwap;
@@ -28,8 +26,6 @@ const MAX_BYTES: u64 = 64 << 10;
 const MAX_KEYS: usize = 1000;
 /// An epoch stands before each hash.
 const MAX_EPOCH: usize = 32;
-/// How often the file is read again.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 static RELOADS: LazyLock<Counters> = LazyLock::new(|| {
     counter(
@@ -67,16 +63,12 @@ struct Epoch {
     key: hmac::Key,
 }
 
-/// A watched file of keys.
+/// A file of keys.
 pub(in crate::scrub) struct KeyFile {
     path: PathBuf,
     algorithm: hmac::Algorithm,
     newest: ArcSwap<Epoch>,
     seen: Mutex<Seen>,
-    /// Watching starts with the first value: a thread that is started while a configuration is read would keep
-    /// the privileges of that time.
-    watched: Once,
-    me: Weak<KeyFile>,
 }
 
 impl std::fmt::Debug for KeyFile {
@@ -94,22 +86,21 @@ struct Seen {
 }
 
 impl KeyFile {
-    /// Reads the file; it is read again from the first hash on.
+    /// Reads the file; [`reload_all`] reads it again.
     pub(super) fn open(path: &Path, algorithm: hmac::Algorithm) -> Result<Arc<Self>, KeyFileError> {
         let (content, epoch) = load(path, algorithm)?;
-        Ok(Arc::new_cyclic(|me| Self {
+        let file = Arc::new(Self {
             path: path.to_owned(),
             algorithm,
             newest: ArcSwap::from_pointee(epoch),
             seen: Mutex::new(Seen { content, error: None }),
-            watched: Once::new(),
-            me: me.clone(),
-        }))
+        });
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&file));
+        Ok(file)
     }
 
     /// Appends `EPOCH:hex`.
     pub(super) fn put(&self, content: &[u8], out: &mut Vec<u8>) {
-        self.watched.call_once(|| watch(self.me.clone()));
         let newest = self.newest.load();
         out.extend_from_slice(newest.name.as_bytes());
         out.push(b':');
@@ -140,30 +131,25 @@ impl KeyFile {
     }
 }
 
-static WATCHED: Mutex<Vec<Weak<KeyFile>>> = Mutex::new(Vec::new());
+/// Every file that plans use.
+static OPEN: Mutex<Vec<Weak<KeyFile>>> = Mutex::new(Vec::new());
 
-/// Reads the file again every [`CHECK_EVERY`] until it is dropped. One thread for all of them: a file system may hang,
-/// and no span waits for that.
-fn watch(file: Weak<KeyFile>) {
-    static THREAD: Once = Once::new();
-    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(file);
-    THREAD.call_once(|| {
-        let started = thread::Builder::new().name("hash-keys".to_owned()).spawn(|| {
-            loop {
-                thread::sleep(CHECK_EVERY);
-                let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-                watched.retain(|file| file.strong_count() > 0);
-                let files: Vec<_> = watched.iter().filter_map(Weak::upgrade).collect();
-                drop(watched);
-                for file in files {
-                    file.reload();
-                }
-            }
-        });
-        if let Err(error) = started {
-            tracing::error!(%error, "no thread to watch hash keys: a new key counts after a restart");
-        }
-    });
+/// Reads the files of all plans again. It may wait for a file system, so no span waits for it.
+pub(in crate::scrub) fn reload_all() {
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.retain(|file| file.strong_count() > 0);
+    let files: Vec<_> = open.iter().filter_map(Weak::upgrade).collect();
+    drop(open);
+    for file in files {
+        file.reload();
+    }
+}
+
+/// What tells two contents of a file apart; `None` where it can't be read.
+pub(super) fn fingerprint(path: &Path) -> Option<[u8; 32]> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).ok()?;
+    Some(Sha256::digest(&bytes).into())
 }
 
 fn load(path: &Path, algorithm: hmac::Algorithm) -> Result<([u8; 32], Epoch), KeyFileError> {

@@ -35,8 +35,8 @@ pub(in crate::scrub) trait World {
     fn is_root(&self) -> bool;
 }
 
-/// How many choices of occurrences a condition tries. Beyond, it counts as held and as not held.
-const MAX_CHOICES: usize = 64;
+/// How many choices of occurrences a condition tries, as in a walk. Beyond, it counts as held and as not held.
+const MAX_CHOICES: usize = 8;
 
 /// The occurrence that is being treated: a condition about the same key is about that one.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +74,11 @@ impl<'e> Eval<'e> {
     /// Whether a condition holds for some choice among repeated keys.
     pub(in crate::scrub) fn holds(&mut self, condition: &Expr, world: &dyn World) -> bool {
         self.can_be(condition, true, world)
+    }
+
+    /// Whether it does not hold for some choice.
+    pub(in crate::scrub) fn can_fail_to_hold(&mut self, condition: &Expr, world: &dyn World) -> bool {
+        self.can_be(condition, false, world)
     }
 
     fn can_be(&mut self, condition: &Expr, wanted: bool, world: &dyn World) -> bool {

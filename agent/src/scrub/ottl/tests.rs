@@ -13,6 +13,7 @@ use crate::{
 
 mod errors;
 mod processors;
+mod skip;
 mod statements;
 
 /// Where a statement runs: the message of the walk, or `tree` and its context.

@@ -69,7 +69,10 @@ impl Work<'_> {
                 (Field::SchemaUrl, Kind::Scope) => Kind::ScopeSpans,
                 (_, kind) => kind,
             };
-            (kind, at, recorded(field))
+            let key = field.1.first().cloned();
+            let named = record::Named { cursor, context, field: field.0, key };
+            let before = request.came(&named);
+            record::OnTree { kind, at, field: recorded(field), before, named }
         });
     }
 }
@@ -109,6 +112,22 @@ pub(in crate::scrub) fn holds(
     let mut eval = Eval::new(work.patterns, work.caches, closed);
     let holds = eval.holds(condition, &world);
     (holds, eval.failed)
+}
+
+/// Whether a condition holds for a message whatever choice among repeated keys is made and with no term that could not
+/// be evaluated, and whether there was such a term.
+pub(in crate::scrub) fn surely_holds(
+    condition: &Expr,
+    request: &Request<'_>,
+    cursor: Cursor,
+    work: &mut Work<'_>,
+) -> (bool, bool) {
+    let cache = Value::Map(Cow::Borrowed(&[]));
+    let world = Seen { request, cursor, cache: &cache };
+    // Closed: a term that fails can be what is asked, here that the condition does not hold.
+    let mut eval = Eval::new(work.patterns, work.caches, true);
+    let doubted = eval.can_fail_to_hold(condition, &world);
+    (!doubted, eval.failed)
 }
 
 /// A statement at work on one message.
@@ -170,6 +189,10 @@ impl Runner<'_, '_, '_> {
             return Vec::new();
         };
         let mut places: Vec<usize> = self.request.places(self.cursor, place.owner, name).collect();
+        if places.len() > 1 {
+            // Each is looked at by its place, for which what is not opened is read from its beginning.
+            self.request.enter(self.cursor, place.owner);
+        }
         if places.len() > MAX_OCCURRENCES {
             let beyond = places.split_off(MAX_OCCURRENCES);
             let target = Target { owner: place.owner, field: place.field, keys, pick: Pick::Nth(0) };

@@ -650,3 +650,17 @@ fn unknown_fields_inside_an_edited_attribute_go_with_it() {
     });
     assert_eq!(applied(&plan, &before), after);
 }
+
+/// A rule that nobody has written has no metric that stays at 0.
+#[test]
+fn only_rules_that_are_configured_are_rules() {
+    let names = |fields: &str| {
+        let plan = plan(&format!("  redaction: {{{fields}}}"), false);
+        plan.rules().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("allow_all_keys: true"), [""; 0]);
+    assert_eq!(names("allow_all_keys: true, allowed_keys: [a]"), [""; 0]);
+    assert_eq!(names("allow_all_keys: true, blocked_keys: [a]"), ["blocked_keys"]);
+    assert_eq!(names("allowed_keys: [a]"), ["allowed_keys"]);
+    assert_eq!(names("allow_all_keys: true, blocked_values: [a]"), ["blocked_values[0]"]);
+}

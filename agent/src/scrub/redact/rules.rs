@@ -12,10 +12,10 @@ use super::sanitize::systems;
 /// The rules of one processor.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// There are `blocked_keys`.
-    pub(super) blocks_keys: bool,
-    pub(super) blocked_keys: RuleId,
-    pub(super) allowed_keys: RuleId,
+    /// Where there are any.
+    pub(super) blocked_keys: Option<RuleId>,
+    /// Where not all are allowed.
+    pub(super) allowed_keys: Option<RuleId>,
     /// By pattern.
     pub(super) masked_keys: Vec<RuleId>,
     /// By pattern.
@@ -40,7 +40,6 @@ impl Rules {
                 .collect::<Vec<_>>()
         };
         let (masked_keys, blocked_values) = (of(&config.blocked_key_patterns), of(&config.blocked_values));
-        let allowed = format!("{} {}", config.allow_all_keys, config.allowed_keys.join("\n"));
         let url = config
             .url_sanitizer
             .as_ref()
@@ -55,22 +54,12 @@ impl Rules {
                 (sanitizer, builder.rule(processor, &format!("db_sanitizer::{name}"), &content, at))
             })
             .collect();
-        let blocked_keys = builder.rule(processor, "blocked_keys", &config.blocked_keys.join("\n"), at);
-        let allowed_keys = if config.allow_all_keys {
-            // Never hit, so no rule of its own.
-            blocked_keys
-        } else {
-            builder.rule(processor, "allowed_keys", &allowed, at)
-        };
-        Self {
-            blocks_keys: !config.blocked_keys.is_empty(),
-            blocked_keys,
-            allowed_keys,
-            masked_keys,
-            blocked_values,
-            url,
-            databases,
-        }
+        let blocked_keys = (!config.blocked_keys.is_empty())
+            .then(|| builder.rule(processor, "blocked_keys", &config.blocked_keys.join("\n"), at));
+        let allowed = config.allowed_keys.join("\n");
+        let allowed_keys =
+            (!config.allow_all_keys).then(|| builder.rule(processor, "allowed_keys", &allowed, at));
+        Self { blocked_keys, allowed_keys, masked_keys, blocked_values, url, databases }
     }
 
     /// The rule of a sanitizer.

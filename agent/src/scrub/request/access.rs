@@ -2,11 +2,17 @@
 
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
-use super::{Attribute, Cursor, LEN, Node, NodeId, Plain, Request};
+use super::{
+    Attribute, Cursor, LEN, Node, NodeId, Opened, Plain, Request, number_in_span,
+    raw::{self, Raw},
+};
 use crate::{
-    otlp::{encode, walk::Kind},
+    otlp::{
+        encode,
+        walk::{Kind, ValueKind},
+    },
     scrub::{
         ottl::{
             eval::{Pick, World},
@@ -17,6 +23,8 @@ use crate::{
     },
 };
 
+/// The number of a span's status.
+pub(super) const STATUS: u32 = 15;
 /// Wire types of numbers.
 const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
@@ -53,18 +61,20 @@ impl World for Seen<'_, '_> {
             return Value::Int(self.cursor.item.map_or(0, |(_, number)| number.cast_signed() as i64));
         }
         let node = match field {
-            Field::SchemaUrl => Request::holder(self.cursor, owner),
             Field::StatusCode | Field::StatusMessage => {
-                self.cursor.span.and_then(|span| self.request.nodes[span].part)
+                return self.cursor.span.map_or(Value::Nil, |span| self.request.status(span, field));
             }
+            Field::SchemaUrl => Request::holder(self.cursor, owner),
             _ => self.request.message(self.cursor, owner),
         };
-        let node = node.map(|id| &self.request.nodes[id]);
+        let Some(id) = node else {
+            return if field == Field::Attributes { Value::Nil } else { scalar(field, None, keys) };
+        };
         match field {
-            Field::Attributes => node.map_or(Value::Nil, |node| node.attribute_value(keys, pick)),
-            Field::Events => self.request.children(node, Kind::Event).dig(keys),
-            Field::Links => self.request.children(node, Kind::Link).dig(keys),
-            field => node.map_or_else(|| scalar(field, None, keys), |node| node.scalar(field, keys)),
+            Field::Attributes => self.request.nodes[id].attribute_value(keys, pick),
+            Field::Events => self.request.items(id, Kind::Event).dig(keys),
+            Field::Links => self.request.items(id, Kind::Link).dig(keys),
+            field => self.request.nodes[id].scalar(field, keys),
         }
     }
 
@@ -74,8 +84,7 @@ impl World for Seen<'_, '_> {
 
     fn is_root(&self) -> bool {
         let Some(span) = self.cursor.span else { return false };
-        let parent = self.request.nodes[span].field(4).map_or(&[][..], |field| &field.content);
-        parent.iter().all(|byte| *byte == 0)
+        self.request.nodes[span].field(4).is_none_or(|parent| parent.iter().all(|byte| *byte == 0))
     }
 }
 
@@ -91,15 +100,15 @@ impl<'a> Request<'a> {
     /// The message of a context; none where the wire has none.
     pub(in crate::scrub) fn message(&self, cursor: Cursor, owner: Context) -> Option<NodeId> {
         match owner {
-            Context::Resource => self.nodes[cursor.resource].part,
-            Context::Scope => self.nodes[cursor.scope?].part,
+            Context::Resource => self.nodes[cursor.resource].part(),
+            Context::Scope => self.nodes[cursor.scope?].part(),
             Context::Span => cursor.span,
             Context::SpanEvent | Context::SpanLink => cursor.item.map(|(item, _)| item),
         }
     }
 
     /// What a resource or a scope stands in.
-    fn holder(cursor: Cursor, owner: Context) -> Option<NodeId> {
+    pub(super) fn holder(cursor: Cursor, owner: Context) -> Option<NodeId> {
         match owner {
             Context::Resource => Some(cursor.resource),
             _ => cursor.scope,
@@ -113,10 +122,18 @@ impl<'a> Request<'a> {
         owner: Context,
         name: &str,
     ) -> impl Iterator<Item = usize> {
-        let node = self.message(cursor, owner);
-        let attributes = node.map_or(&[][..], |node| &self.nodes[node].attributes);
-        let named = attributes.iter().enumerate().filter(move |(_, a)| *a.key == *name.as_bytes());
-        named.map(|(place, _)| place)
+        self.message(cursor, owner).into_iter().flat_map(move |id| self.nodes[id].places(name))
+    }
+
+    /// Where a context's message lies in the request as it was read: for a resource or a scope all that is under it.
+    pub(in crate::scrub) fn extent(&self, cursor: Cursor, owner: Context) -> Range<u32> {
+        let id = match owner {
+            Context::Resource | Context::Scope => Self::holder(cursor, owner),
+            _ => self.message(cursor, owner),
+        };
+        let body = self.nodes[id.unwrap_or(cursor.resource)].body;
+        let start = self.offset(body);
+        start..start + body.len() as u32
     }
 
     /// The kind of a context's message, and where its body begins in the request; what was made stands where its
@@ -124,48 +141,84 @@ impl<'a> Request<'a> {
     pub(in crate::scrub) fn whereabouts(&self, cursor: Cursor, owner: Context) -> (Kind, u32) {
         let mut id = self.message(cursor, owner).unwrap_or(cursor.scope.unwrap_or(cursor.resource));
         let kind = self.nodes[id].kind;
-        while id >= self.read {
+        while self.nodes[id].made {
             id = self.nodes[id].parent;
         }
-        let at = self.nodes[id].body.as_ptr() as usize - self.buf.as_ptr() as usize;
-        (kind, at as u32)
+        (kind, self.offset(self.nodes[id].body))
+    }
+
+    fn offset(&self, body: &[u8]) -> u32 {
+        (body.as_ptr() as usize - self.buf.as_ptr() as usize) as u32
     }
 
     /// The keys of a span's attributes.
     pub(in crate::scrub) fn span_keys(&self, cursor: Cursor) -> impl Iterator<Item = &[u8]> {
-        let attributes = cursor.span.map_or(&[][..], |span| &self.nodes[span].attributes);
-        attributes.iter().map(|attribute| &*attribute.key)
+        cursor.span.into_iter().flat_map(|span| self.nodes[span].attributes()).map(|(key, _, _)| key)
+    }
+
+    /// The values of the attributes with a key.
+    pub(in crate::scrub) fn values(
+        &self,
+        cursor: Cursor,
+        owner: Context,
+        name: &str,
+    ) -> impl Iterator<Item = Value<'_>> {
+        let node = self.message(cursor, owner).map(|id| &self.nodes[id]);
+        node.into_iter().flat_map(move |node| node.values(name))
+    }
+
+    /// Reads a message into its node: somebody is about to work on it.
+    pub(in crate::scrub) fn enter(&mut self, cursor: Cursor, owner: Context) {
+        if let Some(id) = self.message(cursor, owner) {
+            self.open(id);
+        }
     }
 
     /// Removes attributes; their places are in order.
     pub(in crate::scrub) fn remove(&mut self, cursor: Cursor, owner: Context, places: &[usize]) {
         let Some(id) = self.message(cursor, owner).filter(|_| !places.is_empty()) else { return };
         let mut place = 0;
-        self.nodes[id].attributes.retain(|_| {
+        self.open(id).attributes.retain(|_| {
             place += 1;
             places.binary_search(&(place - 1)).is_err()
         });
         self.touch(id);
     }
 
+    /// A field of a span's status.
+    fn status(&self, span: NodeId, field: Field) -> Value<'_> {
+        let span = &self.nodes[span];
+        match &span.opened {
+            Some(opened) => {
+                opened.part.map_or_else(|| scalar(field, None, &[]), |id| self.nodes[id].scalar(field, &[]))
+            }
+            None => match span.raw().field(STATUS) {
+                Some(body) => Raw { kind: Kind::Status, body }.scalar(field, &[]),
+                None => scalar(field, None, &[]),
+            },
+        }
+    }
+
     /// Events or links as a list of maps.
-    fn children(&self, node: Option<&Node<'a>>, kind: Kind) -> Value<'static> {
-        let ids = node.iter().flat_map(|node| &node.children);
-        let nodes = ids.map(|id| &self.nodes[*id]).filter(|node| node.kind == kind && !node.dropped);
-        let maps = nodes.map(|node| {
-            let attributes = node.attribute_value(&[], Pick::Nth(0));
-            let members: &[(&str, Field)] = if kind == Kind::Event {
-                &[("name", Field::Text(2)), ("time_unix_nano", Field::Number(1, Number::Fixed64))]
-            } else {
-                &[
-                    ("trace_id", Field::IdText(1)),
-                    ("span_id", Field::IdText(2)),
-                    ("trace_state", Field::TraceState),
-                ]
-            };
-            let members = members.iter().map(|(name, field)| (name.as_bytes(), node.scalar(*field, &[])));
-            Value::map(members.chain([(&b"attributes"[..], attributes)])).unwrap_or(Value::Nil)
-        });
+    fn items(&self, span: NodeId, kind: Kind) -> Value<'static> {
+        let span = &self.nodes[span];
+        let maps: Vec<Value<'_>> = if let Some(opened) = &span.opened {
+            let nodes = opened.children.iter().map(|id| &self.nodes[*id]);
+            nodes
+                .filter(|node| node.kind == kind && !node.dropped)
+                .map(|node| {
+                    item(kind, node.attribute_value(&[], Pick::Nth(0)), &|field| node.scalar(field, &[]))
+                })
+                .collect()
+        } else {
+            let bodies = span.raw().fields().filter(|(number, _, _)| *number == number_in_span(kind));
+            bodies
+                .map(|(_, _, body)| {
+                    let raw = Raw { kind, body };
+                    item(kind, map(raw.attributes().map(value::attribute)), &|field| raw.scalar(field, &[]))
+                })
+                .collect()
+        };
         Value::list(maps).unwrap_or(Value::Nil).into_owned()
     }
 
@@ -183,11 +236,12 @@ impl<'a> Request<'a> {
     }
 
     fn make_part(&mut self, holder: NodeId, kind: Kind) -> NodeId {
-        if let Some(part) = self.nodes[holder].part {
+        if let Some(part) = self.open(holder).part {
             return part;
         }
-        let part = self.node(kind, holder, &[]);
-        self.nodes[holder].part = Some(part);
+        let part = self.add(kind, holder, &[]);
+        self.nodes[part].made = true;
+        self.open(holder).part = Some(part);
         part
     }
 
@@ -207,7 +261,7 @@ impl<'a> Request<'a> {
             Field::SchemaUrl => Self::holder(cursor, owner),
             Field::StatusCode | Field::StatusMessage => {
                 let span = cursor.span.ok_or(Unfit)?;
-                match self.nodes[span].part {
+                match self.open(span).part {
                     None if gone => return Ok(false),
                     _ => Some(self.make_part(span, Kind::Status)),
                 }
@@ -216,9 +270,11 @@ impl<'a> Request<'a> {
             _ => Some(self.message_to_write(cursor, owner)?),
         };
         let Some(id) = node else { return Ok(false) };
+        let kind = self.nodes[id].kind;
+        let message = self.open(id);
         let changed = match field {
-            Field::Attributes => self.nodes[id].set_attribute(keys, pick, new)?,
-            field => self.nodes[id].set_scalar(field, keys, new)?,
+            Field::Attributes => message.set_attribute(keys, pick, new)?,
+            field => message.set_scalar(kind, field, keys, new)?,
         };
         if changed {
             self.touch(id);
@@ -228,6 +284,84 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Node<'a> {
+    /// As it came. Nothing else may look at it once it was opened.
+    pub(super) fn raw(&self) -> Raw<'a> {
+        Raw { kind: self.kind, body: self.body }
+    }
+
+    /// What is still only bytes.
+    fn unread(&self) -> Raw<'a> {
+        Raw { kind: self.kind, body: if self.opened.is_some() { &[] } else { self.body } }
+    }
+
+    /// What is in it, if it was opened.
+    fn read(&self) -> impl Iterator<Item = &Attribute<'a>> {
+        self.opened.iter().flat_map(|opened| &opened.attributes)
+    }
+
+    pub(super) fn part(&self) -> Option<NodeId> {
+        self.opened.as_ref().and_then(|opened| opened.part)
+    }
+
+    /// Whether a span has an event, or a link.
+    pub(super) fn may_hold(&self, kind: Kind) -> bool {
+        self.opened.is_some() || self.raw().field(number_in_span(kind)).is_some()
+    }
+
+    fn field(&self, number: u32) -> Option<&[u8]> {
+        match &self.opened {
+            Some(opened) => opened.field(number).map(|field| &field.content[..]),
+            None => self.raw().field(number),
+        }
+    }
+
+    /// Key, kind and content of each attribute.
+    fn attributes(&self) -> impl Iterator<Item = (&[u8], ValueKind, &[u8])> {
+        let read = self.read().map(|one| (&one.key[..], one.kind, &one.content[..]));
+        read.chain(self.unread().attributes().map(value::attribute))
+    }
+
+    /// Places of the attributes with a key.
+    fn places(&self, name: &str) -> impl Iterator<Item = usize> {
+        let read = self.read().map(move |one| *one.key == *name.as_bytes());
+        let all = read.chain(self.unread().attributes().map(move |one| raw::has_key(one, name.as_bytes())));
+        all.enumerate().filter(|(_, named)| *named).map(|(place, _)| place)
+    }
+
+    /// The values of the attributes with a key.
+    fn values(&self, name: &str) -> impl Iterator<Item = Value<'_>> {
+        let read = self.read().filter(move |one| *one.key == *name.as_bytes());
+        let read = read.map(|one| Value::of(one.kind, Cow::Borrowed(&one.content[..])));
+        let unread = self.unread().attributes().filter(move |one| raw::has_key(one, name.as_bytes()));
+        read.chain(unread.map(|one| {
+            let (_, kind, content) = value::attribute(one);
+            Value::of(kind, Cow::Borrowed(content))
+        }))
+    }
+
+    fn attribute_value(&self, keys: &[Key], pick: Pick) -> Value<'_> {
+        match keys.split_first() {
+            None => map(self.attributes()),
+            Some((Key::Name(name), rest)) => {
+                let value = match pick {
+                    Pick::At(place) => {
+                        let at = self.attributes().nth(place);
+                        at.map(|(_, kind, content)| Value::of(kind, Cow::Borrowed(content)))
+                    }
+                    Pick::Nth(nth) => self.values(name).take(nth + 1).last(),
+                };
+                value.map_or(Value::Nil, |value| value.dig(rest))
+            }
+            Some((Key::Index(_), _)) => Value::Nil,
+        }
+    }
+
+    fn scalar(&self, field: Field, keys: &[Key]) -> Value<'_> {
+        scalar(field, self.field(number_of(field)), keys)
+    }
+}
+
+impl<'a> Opened<'a> {
     fn field(&self, number: u32) -> Option<&Plain<'a>> {
         self.fields.iter().find(|field| field.number == number)
     }
@@ -239,26 +373,6 @@ impl<'a> Node<'a> {
                 let named = self.attributes.iter().enumerate().filter(|(_, a)| *a.key == *name.as_bytes());
                 named.take(nth + 1).last().map(|(place, _)| place)
             }
-        }
-    }
-
-    fn attribute_value(&self, keys: &[Key], pick: Pick) -> Value<'_> {
-        match keys.split_first() {
-            None => {
-                let mut content = Vec::new();
-                for one in &self.attributes {
-                    value::put_attribute(&mut content, 1, &one.key, one.kind, &one.content);
-                }
-                Value::Map(Cow::Owned(content))
-            }
-            Some((Key::Name(name), rest)) => match self.attribute_place(name, pick) {
-                Some(place) => {
-                    let one = &self.attributes[place];
-                    Value::of(one.kind, Cow::Borrowed(&one.content)).dig(rest)
-                }
-                None => Value::Nil,
-            },
-            Some((Key::Index(_), _)) => Value::Nil,
         }
     }
 
@@ -317,21 +431,7 @@ impl<'a> Node<'a> {
         Ok(true)
     }
 
-    fn scalar(&self, field: Field, keys: &[Key]) -> Value<'_> {
-        let number = match field {
-            Field::Text(number)
-            | Field::Number(number, _)
-            | Field::Time(number)
-            | Field::Id(number)
-            | Field::IdText(number) => number,
-            Field::TraceState | Field::StatusCode | Field::SchemaUrl => 3,
-            Field::StatusMessage => 2,
-            _ => 6,
-        };
-        scalar(field, self.field(number).map(|field| &field.content[..]), keys)
-    }
-
-    fn set_scalar(&mut self, field: Field, keys: &[Key], new: Option<&Value<'_>>) -> Fit<bool> {
+    fn set_scalar(&mut self, kind: Kind, field: Field, keys: &[Key], new: Option<&Value<'_>>) -> Fit<bool> {
         let text = |new: Option<&Value<'_>>| match new {
             None => Ok(Vec::new()),
             Some(new) => new.as_text().map(<[u8]>::to_vec),
@@ -375,37 +475,19 @@ impl<'a> Node<'a> {
                 let code = u64::try_from(int(new)?).ok().filter(|code| *code <= 2).ok_or(Unfit)?;
                 (3, VARINT, varint(code))
             }
-            Field::Id(number) | Field::IdText(number) => (number, LEN, self.new_id(field, number, new)?),
+            Field::Id(number) | Field::IdText(number) => (number, LEN, new_id(kind, field, number, new)?),
             Field::KindText | Field::KindSymbol => {
                 let name = new.ok_or(Unfit)?.as_str()?;
-                let kind = KINDS.iter().position(|(text, symbol)| {
+                let number = KINDS.iter().position(|(text, symbol)| {
                     name == if field == Field::KindText { *text } else { *symbol }
                 });
-                (6, VARINT, varint(kind.ok_or(Unfit)? as u64))
+                (6, VARINT, varint(number.ok_or(Unfit)? as u64))
             }
             Field::Attributes | Field::Events | Field::Links | Field::EventIndex | Field::Cache => {
                 return Err(Unfit);
             }
         };
         Ok(self.put(Plain { number, wire, content: Cow::Owned(content) }))
-    }
-
-    /// An id in place of another: a trace id and a span's own are never missing and never zero.
-    fn new_id(&self, field: Field, number: u32, new: Option<&Value<'_>>) -> Fit<Vec<u8>> {
-        let bytes = match (field, new) {
-            (_, None) => Vec::new(),
-            (Field::Id(_), Some(Value::Bytes(bytes))) => bytes.to_vec(),
-            (Field::IdText(_), Some(text)) => unhex(text.as_str()?).ok_or(Unfit)?,
-            _ => return Err(Unfit),
-        };
-        let length = if number == 1 { 16 } else { 8 };
-        let needed = self.kind == Kind::Span && number < 3;
-        let zero = bytes.iter().all(|byte| *byte == 0);
-        if bytes.len() == length && !(needed && zero) || bytes.is_empty() && !needed {
-            Ok(bytes)
-        } else {
-            Err(Unfit)
-        }
     }
 
     fn put(&mut self, new: Plain<'a>) -> bool {
@@ -424,8 +506,60 @@ impl<'a> Node<'a> {
     }
 }
 
+/// An id in place of another: a trace id and a span's own are never missing and never zero.
+fn new_id(kind: Kind, field: Field, number: u32, new: Option<&Value<'_>>) -> Fit<Vec<u8>> {
+    let bytes = match (field, new) {
+        (_, None) => Vec::new(),
+        (Field::Id(_), Some(Value::Bytes(bytes))) => bytes.to_vec(),
+        (Field::IdText(_), Some(text)) => unhex(text.as_str()?).ok_or(Unfit)?,
+        _ => return Err(Unfit),
+    };
+    let length = if number == 1 { 16 } else { 8 };
+    let needed = kind == Kind::Span && number < 3;
+    let zero = bytes.iter().all(|byte| *byte == 0);
+    if bytes.len() == length && !(needed && zero) || bytes.is_empty() && !needed {
+        Ok(bytes)
+    } else {
+        Err(Unfit)
+    }
+}
+
+/// The number of the field that a path names.
+pub(super) fn number_of(field: Field) -> u32 {
+    match field {
+        Field::Text(number)
+        | Field::Number(number, _)
+        | Field::Time(number)
+        | Field::Id(number)
+        | Field::IdText(number) => number,
+        Field::TraceState | Field::StatusCode | Field::SchemaUrl => 3,
+        Field::StatusMessage => 2,
+        _ => 6,
+    }
+}
+
+/// Attributes as one value.
+pub(super) fn map<'v>(attributes: impl Iterator<Item = (&'v [u8], ValueKind, &'v [u8])>) -> Value<'static> {
+    let mut content = Vec::new();
+    for (key, kind, bytes) in attributes {
+        value::put_attribute(&mut content, 1, key, kind, bytes);
+    }
+    Value::Map(Cow::Owned(content))
+}
+
+/// An event or a link as a map.
+fn item<'v>(kind: Kind, attributes: Value<'v>, scalar: &dyn Fn(Field) -> Value<'v>) -> Value<'static> {
+    let members: &[(&str, Field)] = if kind == Kind::Event {
+        &[("name", Field::Text(2)), ("time_unix_nano", Field::Number(1, Number::Fixed64))]
+    } else {
+        &[("trace_id", Field::IdText(1)), ("span_id", Field::IdText(2)), ("trace_state", Field::TraceState)]
+    };
+    let members = members.iter().map(|(name, field)| (name.as_bytes(), scalar(*field)));
+    Value::map(members.chain([(&b"attributes"[..], attributes)])).unwrap_or(Value::Nil)
+}
+
 /// The value of a field; without content, what protobuf has for a field that is missing.
-fn scalar<'v>(field: Field, content: Option<&'v [u8]>, keys: &[Key]) -> Value<'v> {
+pub(super) fn scalar<'v>(field: Field, content: Option<&'v [u8]>, keys: &[Key]) -> Value<'v> {
     let bytes = content.unwrap_or_default();
     let varint = || value::varint(bytes).map_or(0, |(number, _)| number);
     let fixed64 = || bytes.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes));

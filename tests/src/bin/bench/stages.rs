@@ -37,11 +37,51 @@ pub(crate) fn run(which: &str) -> Result<()> {
     report(which, "check and scrub (all reference rules)", &requests, |data| {
         apply(&scrub, data, &mut scratch)
     })?;
+    around_messages(which, &requests)?;
     let mut splitter = Splitter::default();
     report(which, "split by trace to three", &requests, |data| {
         let parts = splitter.route(data, |trace| usize::from(trace[0]) % 3).unwrap_or_default();
         parts.iter().map(|part| part.data.len()).sum::<usize>()
     })
+}
+
+/// Processors that look at more than one message, or drop some: none matches, or every sixteenth span does.
+const CHOOSING: [(&str, &str); 7] = [
+    (
+        "filter that matches nothing",
+        "filter: {traces: {span: ['attributes[\"http.route\"] == \"/healthz\"']}}",
+    ),
+    ("filter of some spans", "filter: {traces: {span: ['IsMatch(span_id.string, \"0$\")']}}"),
+    ("filter of events", "filter: {traces: {spanevent: ['name == \"exception\"']}}"),
+    (
+        "attributes of spans that nothing matches",
+        "attributes: {include: {match_type: strict, services: [none]}, actions: [{key: a, action: delete}]}",
+    ),
+    (
+        "attributes of all spans by service",
+        "attributes: {include: {match_type: regexp, services: ['.']}, actions: [{key: http.route, action: delete}]}",
+    ),
+    ("span that names nothing", "span: {name: {from_attributes: [not.there]}}"),
+    ("redaction but where a condition holds", "redaction: {allow_all_keys: true, blocked_keys: [a], SKIP}"),
+];
+
+fn around_messages(which: &str, requests: &[Bytes]) -> Result<()> {
+    let mut scratch = PlanScratch::default();
+    for (name, processor) in CHOOSING {
+        let skip = "skip_conditions: ['resource.attributes[\"service.name\"] == \"none\"']";
+        let (id, fields) = processor.split_once(':').unwrap_or((processor, ""));
+        let config = config::parse(
+            &format!(
+                "processors:\n  {id}: {}\nexporters: {{debug: }}\nreceivers: {{otlp: {{protocols: {{grpc: }}}}}}\nservice: \
+                 {{pipelines: {{traces: {{receivers: [otlp], processors: [{id}], exporters: [debug]}}}}}}\n",
+                fields.replace("SKIP", skip)
+            ),
+            "choosing.yaml",
+        )?;
+        let plan = Plan::compile(&config.processors.iter().collect::<Vec<_>>(), None)?;
+        report(which, &format!("check and {name}"), requests, |data| apply(&plan, data, &mut scratch))?;
+    }
+    Ok(())
 }
 
 fn apply(plan: &Plan, data: &Bytes, scratch: &mut PlanScratch) -> usize {

@@ -35,6 +35,7 @@ pub(in crate::config::read) fn read(mut fields: Fields<'_>) -> Redaction {
         url_sanitizer: url_sanitizer(&mut fields),
         db_sanitizer: db_sanitizer(&mut fields),
         summary: fields.choice("summary", &summaries).unwrap_or_default(),
+        skip_conditions: fields.located_strings("skip_conditions"),
     };
     let patterns = [
         &redaction.ignored_key_patterns,
@@ -51,7 +52,6 @@ pub(in crate::config::read) fn read(mut fields: Fields<'_>) -> Redaction {
             "without `allow_all_keys: true` and without `allowed_keys` every attribute is removed",
         );
     }
-    fields.not_built(&["skip_conditions"]);
     redaction
 }
 

@@ -202,10 +202,69 @@ fn too_many_messages_are_refused() {
             });
         });
     });
-    let plan = plan(&json!({"filter": {"traces": {"span": ["false"]}}})).expect("it compiles");
-    let batch = Batch { data: data.into(), spans: 1, context: super::BatchContext::default() };
-    let refusal = plan.apply(batch, &mut super::PlanScratch::default()).expect_err("too many");
-    assert_eq!(refusal.cause, "too_many_messages");
+    let batch = |data: &Vec<u8>| Batch {
+        data: data.clone().into(),
+        spans: 1,
+        context: super::BatchContext::default(),
+    };
+    let skip = json!({"allow_all_keys": true, "skip_conditions": ["spanevent.name == \"x\""]});
+    for processors in [
+        json!({"filter": {"traces": {"spanevent": ["false"]}}}),
+        json!({"transform": {"trace_statements": ["set(span.kind, 1)"]}}),
+        json!({"redaction": skip}),
+    ] {
+        let plan = plan(&processors).expect("it compiles");
+        let refused = plan.apply(batch(&data), &mut super::PlanScratch::default());
+        let cause = refused.map(|batch| batch.spans).expect_err("too many").cause;
+        assert_eq!(cause, "too_many_messages", "{processors}");
+    }
+    // Who does not look into the span does not have to read it.
+    let plan = plan(&json!({"filter": {"traces": {"span": ["name == \"x\""]}}})).expect("it compiles");
+    let out = plan.apply(batch(&data), &mut super::PlanScratch::default()).expect("nothing is opened");
+    assert_eq!(out.data, data);
+}
+
+/// Values as they came, and as the last step has left them, wherever they stand.
+#[test]
+fn values_on_the_tree_are_told_before_and_after() {
+    let before = json!({
+        "kind": 3, "resourceUrl": "https://old", "attributes": [["a", "one"], ["a", "two"], ["gone", "x"]],
+        "status": {"message": "old"}, "events": [{"name": "e", "attributes": {"n": "old"}}],
+    });
+    let only = " where span.kind == SPAN_KIND_CLIENT";
+    let group = |statements: Json| json!({"transform": {"trace_statements": statements}});
+    let plan = plan(&group(json!([
+        format!(r#"set(span.attributes["a"], "between"){only}"#),
+        format!(r#"set(span.attributes["a"], "new"){only}"#),
+        format!(r#"set(span.name, "new"){only}"#),
+        format!(r#"set(span.status.message, "new"){only}"#),
+        format!(r#"set(spanevent.attributes["n"], "new"){only}"#),
+        format!(r#"delete_key(span.attributes, "gone"){only}"#),
+        r#"set(resource.schema_url, Concat([resource.schema_url, "new"], "/")) where resource.attributes["team"] != nil"#,
+    ])))
+    .expect("it compiles");
+    let batch = Batch { data: request(&before).into(), spans: 1, context: super::BatchContext::default() };
+    let (_, records) =
+        plan.apply_recorded(batch, &mut super::PlanScratch::default(), true).expect("well-formed");
+    let text = |content: &Option<crate::scrub::Content>| {
+        content.as_ref().map(|(_, content)| String::from_utf8_lossy(content).into_owned())
+    };
+    let values: Vec<_> = records
+        .iter()
+        .map(|record| (record.rule.index(), text(&record.before), text(&record.after)))
+        .collect();
+    let told = |rule, before: &str| (rule, Some(before.to_owned()), Some("new".to_owned()));
+    let is = |rule: usize| {
+        values.iter().filter(move |(number, _, _)| *number == rule).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(is(0), [told(0, "one"), told(0, "one")]);
+    assert_eq!(is(1), [told(1, "one"), told(1, "one")]);
+    assert_eq!(is(2), [told(2, "GET /")]);
+    assert_eq!(is(3), [told(3, "old")]);
+    assert_eq!(is(4), [told(4, "old")]);
+    let [(5, Some(whole), Some(left))] = &is(5)[..] else { panic!("{values:?}") };
+    assert!(whole.contains("gone") && !left.contains("gone") && left.contains("new"));
+    assert_eq!(is(6), [(6, Some("https://old".to_owned()), Some("https://old/new".to_owned()))]);
 }
 
 /// A dry run tells what was done on the tree too.
@@ -232,18 +291,24 @@ fn what_is_done_on_the_tree_is_recorded() {
         .iter()
         .map(|record| {
             let rule = &plan.rules()[record.rule.index()];
-            (rule.processor.as_str(), rule.name.as_str(), record.did, record.kind, record.field.clone())
+            let text = |content: &Option<crate::scrub::Content>| {
+                content.as_ref().map(|(_, content)| String::from_utf8_lossy(content).into_owned())
+            };
+            let values = (text(&record.before), text(&record.after));
+            let what = (rule.processor.as_str(), rule.name.as_str(), record.did);
+            (what, record.kind, record.field.clone(), values)
         })
         .collect();
     let key = |key: &str| Field::Attribute(key.as_bytes().to_vec());
     let statement = |number: usize| format!("trace_statements[{number}]");
     let names = [statement(0), statement(1), statement(2)];
     // The order of a JSON object's keys is that of the alphabet.
+    let was = |number: u8| Some(String::from(char::from(number)));
     let wanted = [
-        ("filter", "traces::spanevent[0]", Did::Removed, Kind::Event, Field::Message),
-        ("transform", &names[0], Did::Set, Kind::Span, key("a")),
-        ("transform", &names[2], Did::Failed, Kind::Span, key("b")),
-        ("transform", &names[2], Did::Removed, Kind::Span, key("b")),
+        (("filter", "traces::spanevent[0]", Did::Removed), Kind::Event, Field::Message, (None, None)),
+        (("transform", &*names[0], Did::Set), Kind::Span, key("a"), (was(1), Some("x".to_owned()))),
+        (("transform", &*names[2], Did::Failed), Kind::Span, key("b"), (was(2), None)),
+        (("transform", &*names[2], Did::Removed), Kind::Span, key("b"), (was(2), None)),
     ];
     assert_eq!(shown, wanted);
 }
