@@ -39,6 +39,16 @@ pub fn go() -> Result<Client> {
     Ok(Client { program, arguments: Vec::new() })
 }
 
+/// A load between a client and a server of net/http: `clients/go/load`.
+pub fn go_load() -> Result<Client> {
+    let program = find("SPANWARDEN_GO_LOAD", "tools/go-load").context(
+        "the load in Go is not built: `cargo xtask bench kernel` builds it, or `go build -C tests/clients/go -o \
+         $PWD/target/tools/go-load ./load` does; both need Go 1.25 or newer (go.dev/dl, or Debian's golang-go from \
+         trixie backports on)",
+    )?;
+    Ok(Client { program, arguments: Vec::new() })
+}
+
 /// The SDK for Node: `clients/node`, and where its dependencies are.
 pub fn node() -> Result<Client> {
     let package = find("SPANWARDEN_NODE_PACKAGE", "node/package.json").context(

@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::Command};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::build::{cargo, step, target};
+use crate::{
+    build::{cargo, step, target},
+    setup,
+};
 
 /// Arguments of `bench`.
 #[derive(Args)]
@@ -26,9 +29,12 @@ enum Other {
     Adversary,
     /// What the kernel programs cost: per packet, per connection, and in requests a second (root)
     Kernel {
-        /// Seconds of each part: ten flows, two kinds of connections, two kinds of load
+        /// Seconds of each part: five flows, two kinds of connections; each of four loads takes twice as long
         #[arg(long, default_value_t = 20)]
         seconds: u32,
+        /// The loads alone
+        #[arg(long)]
+        load: bool,
     },
     /// Precision and recall of the built-in detectors, and false positives in benign spans
     Pii {
@@ -47,7 +53,7 @@ enum Other {
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         match self.other {
-            Some(Other::Kernel { seconds }) => kernel(seconds),
+            Some(Other::Kernel { seconds, load }) => kernel(seconds, load),
             Some(Other::Admission) => admission(),
             Some(Other::Pii { positives, benign, seed }) => pii([positives, benign, seed]),
             Some(Other::Adversary) => adversary(),
@@ -85,12 +91,13 @@ fn released() -> Result<PathBuf> {
     Ok(target().join("release"))
 }
 
-fn kernel(seconds: u32) -> Result<()> {
+fn kernel(seconds: u32, load: bool) -> Result<()> {
+    let go_load = setup::go_load()?;
     let mut build = cargo();
     build.args(["build", "--release", "--package", "spanwarden-tests", "--bin", "kernel-bench"]);
     step("the release build", &mut build)?;
     let mut bench = Command::new(target().join("release/kernel-bench"));
-    bench.arg(seconds.to_string());
+    bench.arg(seconds.to_string()).args(load.then_some("load")).env("SPANWARDEN_GO_LOAD", go_load);
     step("the benchmark of the kernel programs; leave the machine alone meanwhile", &mut bench)
 }
 

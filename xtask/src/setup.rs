@@ -81,26 +81,35 @@ pub(crate) fn kustomize() -> Result<Option<PathBuf>> {
     Ok(Some(tools))
 }
 
-/// The test client in Go with the real OpenTelemetry SDK, built where suites look for it; its path. The modules come
-/// from Go's proxy in the versions and with the checksums of `tests/clients/go`.
+/// The test client in Go with the real OpenTelemetry SDK, built where suites look for it; its path.
 pub(crate) fn go_client() -> Result<PathBuf> {
+    go("the OpenTelemetry SDK for Go", "go-cases", ".")
+}
+
+/// The load of net/http for `bench kernel`, built likewise.
+pub(crate) fn go_load() -> Result<PathBuf> {
+    go("a client and a server in Go", "go-load", "./load")
+}
+
+/// A program of `tests/clients/go`. The modules come from Go's proxy in the versions and with the checksums given there.
+fn go(what: &str, name: &str, package: &str) -> Result<PathBuf> {
     let tools = target().join("tools");
     fs::create_dir_all(&tools)?;
-    let client = tools.join("go-cases");
+    let program = tools.join(name);
     if !has("go") {
         bail!(
-            "missing: Go 1.25 or newer, for the OpenTelemetry SDK that the tests run (go.dev/dl; Debian: \
-             apt-get install golang-go, from trixie-backports on). Install it and run this again"
+            "missing: Go 1.25 or newer, for {what}, which is run here (go.dev/dl; Debian: apt-get install golang-go, \
+             from trixie-backports on). Install it and run this again"
         );
     }
     let mut build = Command::new("go");
     build
         .current_dir(root().join("tests/clients/go"))
         .args(["build", "-trimpath", "-o"])
-        .arg(&client)
-        .arg(".");
-    step("the OpenTelemetry SDK for Go", &mut build)?;
-    Ok(client)
+        .arg(&program)
+        .arg(package);
+    step(what, &mut build)?;
+    Ok(program)
 }
 
 /// A Python environment with the real OpenTelemetry SDK; the path of its interpreter.

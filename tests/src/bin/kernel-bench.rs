@@ -4,16 +4,20 @@
 //! kernel-bench SECONDS                     everything; run by `cargo xtask bench kernel`
 //! kernel-bench measure SECONDS ROOT        the same, in the cgroup and namespace made for it
 //! kernel-bench peer                        the other ends of flows, outside of the watched cgroup
-//! kernel-bench pair                        a server and its clients, for the load
+//! kernel-bench pair CGROUP...              servers and their clients, for the load
+//! kernel-bench load SECONDS ROOT           the load alone, in the cgroup and namespace made for it
+//! kernel-bench SECONDS load                the same with all that it needs
 //! ```
 //!
 //! Times of programs are the kernel's own run-time statistics (`BPF_ENABLE_STATS`), of many short rounds; a round's
 //! packets also run an empty program at the same hook before ours and one after it, whose time (most of it the
 //! statistics' own cost) is subtracted round by round; and one that only looks up the packet's socket, for comparison.
-//! The load alternates between a server with its clients in the watched cgroup, a second one outside and a third one
-//! with empty programs, with the statistics off; all are started anew several times, because where a process comes to lie in memory matters as much
-//! as what is measured. Everything is in namespaces and in cgroups of the benchmark's own: the agent in
-//! one namespace, all flows over the loopback device of another, as within a pod.
+//! A load is one process (or a client and a server) with sockets in several cgroups: one without programs, some with
+//! empty programs at one hook or several, and the one that is watched. Both ends of a connection are in the same cgroup,
+//! so each packet meets both hooks of packets. Turns without and with alternate, with the statistics off. There are two
+//! loads: one that takes hardly more than the kernel's time, and one of net/http and JSON. Everything is in namespaces
+//! and in cgroups of the benchmark's own: the agent in one namespace, all flows over the loopback device of another, as
+//! within a pod.
 
 use std::{
     fs,
@@ -38,7 +42,7 @@ use spanwarden_ebpf::abi::OTLP_PORTS;
 use spanwarden_tests::{
     bpf::{Empty, Hook, programs},
     cgroup::{CgroupRoot, kubelet_path},
-    cleanup,
+    cleanup, clients,
     netns::Namespace,
     process::{Place, Process},
     requirements,
@@ -52,11 +56,21 @@ mod load;
 mod peer;
 #[path = "kernel-bench/stats.rs"]
 mod stats;
+#[path = "kernel-bench/turns.rs"]
+mod turns;
 
-/// The cgroup that is watched, one beside it that is not, and one with empty programs.
+/// The cgroup that is watched, and one beside it that is not.
 const WATCHED: &str = "watched";
 const UNWATCHED: &str = "unwatched";
-const EMPTIED: &str = "emptied";
+
+/// Cgroups with empty programs at these hooks, and what they are called.
+const EMPTIED: [(&str, &str, &[Hook]); 5] = [
+    ("egress", "an empty program at egress", &[Hook::Egress]),
+    ("ingress", "an empty program at ingress", &[Hook::Ingress]),
+    ("packets", "empty programs at both", &[Hook::Egress, Hook::Ingress]),
+    ("events", "an empty program at sock_ops", &[Hook::SockOps]),
+    ("emptied", "empty programs at all of our hooks", &Hook::ALL),
+];
 
 /// A port as servers have it: below those that clients get, by which the programs tell the two apart.
 const SERVICE: u16 = 8_080;
@@ -68,24 +82,28 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["peer"] => peer::run(),
-        ["pair"] => load::run(),
-        ["measure", seconds, root] => measure(Duration::from_secs(seconds.parse()?), Path::new(root)),
-        [seconds] => prepare(seconds),
-        _ => bail!("usage: kernel-bench SECONDS"),
+        ["pair", ref cgroups @ ..] => load::run(cgroups),
+        ["measure", seconds, root] => measure(Duration::from_secs(seconds.parse()?), Path::new(root), true),
+        ["load", seconds, root] => measure(Duration::from_secs(seconds.parse()?), Path::new(root), false),
+        [seconds] => prepare(seconds, "measure"),
+        [seconds, "load"] => prepare(seconds, "load"),
+        _ => bail!("usage: kernel-bench SECONDS [load]"),
     }
 }
 
-/// Makes namespace and cgroups, and runs `measure` in them.
-fn prepare(seconds: &str) -> Result<()> {
-    let _: u32 = seconds.parse().context("usage: kernel-bench SECONDS")?;
+/// Makes namespace and cgroups, and runs `what` in them.
+fn prepare(seconds: &str, what: &str) -> Result<()> {
+    let _: u32 = seconds.parse().context("usage: kernel-bench SECONDS [load]")?;
     requirements::check()?;
     let root = CgroupRoot::new()?;
     let cgroup = root.make(pod(WATCHED))?;
     root.make(pod(UNWATCHED))?;
-    root.make(pod(EMPTIED))?;
+    for (part, ..) in EMPTIED {
+        root.make(pod(part))?;
+    }
     let place = Place { netns: Some(Namespace::new()?), cgroup: Some(cgroup) };
     let mut command = place.command(std::env::current_exe()?)?;
-    command.args(["measure", seconds]).arg(root.path());
+    command.args([what, seconds]).arg(root.path());
     let status = command.status()?;
     cleanup::wait_if_interrupted();
     ensure!(status.success(), "the benchmark ended with {status}");
@@ -98,45 +116,93 @@ fn pod(part: &str) -> PathBuf {
     Path::new(part).join(kubelet_path("5aa00001-7e57-4e57-8e57-000000000001", &"00000001".repeat(8)))
 }
 
-fn measure(seconds: Duration, root: &Path) -> Result<()> {
+fn measure(seconds: Duration, root: &Path, all: bool) -> Result<()> {
     machine()?;
     let watched = root.join(WATCHED);
     let options = Options::new(watched.clone(), std::sync::Arc::new(NoPods));
-    let before = empty(&watched)?;
+    let before = if all { empty(&watched, &Hook::ALL)? } else { Vec::new() };
     // As the agent does: it tells the programs on which ports it receives.
     let kernel =
         KernelOrigins::attach(Options { ports: OTLP_PORTS.map(|port| port as u16).to_vec(), ..options })?;
     kernel.watch_findings(|_| {})?;
     elsewhere()?;
-    let outside = Place { netns: None, cgroup: Some(root.join(pod(UNWATCHED))) };
-    {
-        let mut links = empty(&watched)?;
-        let sockets = storage(&watched)?;
-        let look_ups =
-            [Hook::Egress, Hook::Ingress].map(|hook| Empty::look_up(hook, stats::LOOK_UP, sockets.as_fd()));
-        for look_up in &look_ups {
-            let look_up = look_up.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-            links.push(look_up.link(&watched)?);
-        }
-        let statistics = enable_stats(Stats::RunTime).context("BPF_ENABLE_STATS")?;
-        flows::packets(seconds, &watched, start("peer", &outside)?)?;
-        flows::connections(seconds, &watched)?;
-        drop((before, links, statistics));
+    if all {
+        programs_alone(seconds, root, before)?;
     }
-    let inside = Place { netns: None, cgroup: Some(root.join(pod(WATCHED))) };
-    let beside = root.join(EMPTIED);
-    let links = empty(&beside)?;
-    let beside = Place { netns: None, cgroup: Some(root.join(pod(EMPTIED))) };
-    load::compare(seconds, || {
-        Ok([start("pair", &outside)?, start("pair", &beside)?, start("pair", &inside)?])
-    })?;
-    drop((kernel, links));
+    loads(seconds, root)?;
+    drop(kernel);
     Ok(())
 }
 
-/// Attaches an empty program to each hook.
-fn empty(cgroup: &Path) -> Result<Vec<OwnedFd>> {
-    Hook::ALL.iter().map(|hook| Empty::load(*hook, stats::EMPTY)?.link(cgroup)).collect()
+/// What the programs take by the kernel's statistics; `before` are the empty ones that run before ours.
+fn programs_alone(seconds: Duration, root: &Path, before: Vec<OwnedFd>) -> Result<()> {
+    let watched = root.join(WATCHED);
+    let outside = Place { netns: None, cgroup: Some(root.join(pod(UNWATCHED))) };
+    let mut links = empty(&watched, &Hook::ALL)?;
+    let sockets = storage(&watched)?;
+    for hook in [Hook::Egress, Hook::Ingress] {
+        links.push(Empty::look_up(hook, stats::LOOK_UP, sockets.as_fd())?.link(&watched)?);
+    }
+    let statistics = enable_stats(Stats::RunTime).context("BPF_ENABLE_STATS")?;
+    flows::packets(seconds, &watched, start("peer", &outside)?)?;
+    flows::connections(seconds, &watched)?;
+    flows::load(seconds, &watched, pair(&[root.join(pod(WATCHED))])?)?;
+    drop((before, links, statistics));
+    Ok(())
+}
+
+/// What a load pays for the programs.
+fn loads(seconds: Duration, root: &Path) -> Result<()> {
+    let mut links = Vec::new();
+    for (part, _, hooks) in EMPTIED {
+        links.push(empty(&root.join(part), hooks)?);
+    }
+    let parts = [UNWATCHED].into_iter().chain(EMPTIED.map(|(part, ..)| part)).chain([WATCHED]);
+    let cgroups: Vec<PathBuf> = parts.map(|part| root.join(pod(part))).collect();
+    let sides: Vec<&str> =
+        ["no program"].into_iter().chain(EMPTIED.map(|(_, name, _)| name)).chain(["ours"]).collect();
+    let bare = turns::Load {
+        name: "a load of the kernel alone, 2 clients",
+        sides: &sides,
+        turn: Duration::from_millis(30),
+    };
+    turns::compare(&bare, seconds * 2, || pair(&cgroups))?;
+    let go = clients::go_load()?;
+    // The last two with programs: all hooks empty, and ours.
+    let picked = |all: usize| [0, all - 2, all - 1];
+    let real = turns::Load {
+        name: "net/http and 1 KiB of JSON, 2 clients on one processor",
+        sides: &picked(sides.len()).map(|at| sides[at]),
+        turn: Duration::from_millis(100),
+    };
+    let cgroups = picked(cgroups.len()).map(|at| &cgroups[at]);
+    turns::compare(&real, seconds * 2, || {
+        let mut command = first();
+        command.args(["taskset", "--cpu-list", &load::processor()?.to_string()]);
+        command.arg(&go.program).args(cgroups);
+        Process::spawn("net/http", command)
+    })?;
+    drop(links);
+    Ok(())
+}
+
+/// The load that this program is itself, with sockets in these cgroups.
+fn pair(cgroups: &[PathBuf]) -> Result<Process> {
+    let mut command = first();
+    command.arg(std::env::current_exe()?).arg("pair").args(cgroups);
+    Process::spawn("pair", command)
+}
+
+/// Runs what its arguments say before whatever else the machine has to do.
+fn first() -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "-15"]);
+    command
+}
+
+/// Attaches an empty program to each of these hooks.
+fn empty(cgroup: &Path, hooks: &[Hook]) -> Result<Vec<OwnedFd>> {
+    hooks.iter().map(|hook| Empty::load(*hook, stats::EMPTY)?.link(cgroup)).collect()
 }
 
 /// Moves this thread, and what it starts, into a network namespace other than the one that the agent is in, as pods are.

@@ -17,6 +17,7 @@ use crate::{
     peer::{self, MESSAGE, RECORD, ping},
     quartiles,
     stats::{Programs, Runs, Snapshot, between},
+    turns,
 };
 
 /// Messages to and fro in a round: a fraction of a millisecond, so that the rounds in the middle are those that nobody
@@ -148,10 +149,7 @@ fn packet_row(name: &str, rounds: &[Snapshot]) -> f64 {
 /// Prints the table of connections: both ends here.
 pub(crate) fn connections(time: Duration, watched: &Path) -> Result<()> {
     let programs = Programs::at(watched)?;
-    println!(
-        "| per connection, both ends, ns above empty programs | connect | sock_ops | together | egress and ingress | all |"
-    );
-    println!("|---|---|---|---|---|---|");
+    connection_head();
     let mut worst = 0.0_f64;
     for (name, address) in [
         ("IPv4", SocketAddr::from((Ipv4Addr::LOCALHOST, SERVICE))),
@@ -168,32 +166,62 @@ pub(crate) fn connections(time: Duration, watched: &Path) -> Result<()> {
             }
         })?;
         let figures = rounds(time, &programs, || (0..CONNECTIONS).try_for_each(|_| connection(address)))?;
-        let of = |hooks: &[&str]| {
-            let values = figures.iter().map(|round| {
-                let runs = hooks.iter().filter_map(|hook| round.get(hook));
-                let above: f64 = runs.map(|[empty, ours, _]| ours.nanoseconds - empty.nanoseconds).sum();
-                above / CONNECTIONS as f64
-            });
-            median(values.collect())
-        };
-        let connect = ["connect4", "connect6"];
-        let (together, all) =
-            (["connect4", "connect6", "sock_ops"], ["connect4", "connect6", "sock_ops", "egress", "ingress"]);
-        println!(
-            "| {name}, one HTTP request each | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} |",
-            of(&connect),
-            of(&["sock_ops"]),
-            of(&together),
-            of(&["egress", "ingress"]),
-            of(&all)
-        );
-        worst = worst.max(of(&all));
+        let figures: Vec<_> = figures.into_iter().map(|round| (round, CONNECTIONS as f64)).collect();
+        worst = worst.max(connection_row(&format!("{name}, one HTTP request each"), &figures));
     }
     println!(
         "\nA connection in all programs, with its packets: {worst:.0} ns ({}).\n",
         verdict(worst, CONNECTION_BOUND)
     );
     Ok(())
+}
+
+/// Prints the table of connections as a load has them, which lets the caches go cold in between. It is in the watched
+/// cgroup.
+pub(crate) fn load(time: Duration, watched: &Path, mut load: Process) -> Result<()> {
+    const TURN: Duration = Duration::from_millis(30);
+    let programs = Programs::at(watched)?;
+    load.wait_for_line("ready", PATIENCE)?;
+    let end = Instant::now() + time;
+    let mut figures = Vec::new();
+    while Instant::now() < end {
+        let before = programs.snapshot()?;
+        let [requests, ..] = turns::ask(&mut load, 0, "connect", TURN)?;
+        figures.push((between(&before, &programs.snapshot()?), requests));
+    }
+    connection_head();
+    connection_row("as the load has them", &figures);
+    println!();
+    Ok(())
+}
+
+fn connection_head() {
+    println!(
+        "| per connection, both ends, ns above empty programs | connect | sock_ops | together | egress | ingress | all |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+}
+
+/// One line of the table, of rounds with so many connections each; what all programs take.
+fn connection_row(name: &str, rounds: &[(Snapshot, f64)]) -> f64 {
+    let of = |hooks: &[&str]| {
+        let values = rounds.iter().map(|(round, connections)| {
+            let runs = hooks.iter().filter_map(|hook| round.get(hook));
+            let above: f64 = runs.map(|[empty, ours, _]| ours.nanoseconds - empty.nanoseconds).sum();
+            above / connections
+        });
+        median(values.collect())
+    };
+    let all = of(&["connect4", "connect6", "sock_ops", "egress", "ingress"]);
+    println!(
+        "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {all:.0} |",
+        of(&["connect4", "connect6"]),
+        of(&["sock_ops"]),
+        of(&["connect4", "connect6", "sock_ops"]),
+        of(&["egress"]),
+        of(&["ingress"]),
+    );
+    all
 }
 
 /// Connects, asks, is answered, and closes so that no port is left waiting.

@@ -1,24 +1,32 @@
-//! Requests a second and their latency, with the programs and without, in turns.
+//! A load of HTTP requests that take next to nothing but the kernel's time: no parser, no encoder, fixed bytes.
 //!
 //! ```text
-//! keepalive MS     requests on two open connections for so long
-//! connect MS       each on a connection of its own
+//! CGROUP keepalive MS     requests on two open connections for so long
+//! CGROUP connect MS       each on a connection of its own
 //! ```
-//! Either is answered with `result REQUESTS SECONDS CPU-SECONDS P50-NS P99-NS`.
+//! Either is answered with `result REQUESTS SECONDS CPU-SECONDS P50-NS P99-NS`. Arguments are the cgroups' directories:
+//! of each there are two listeners and a connection to each, all in this one process, so that a comparison is not of
+//! where in memory two processes came to lie. Both ends of a connection are on the same processor, so that it is not of
+//! which processors the scheduler chose either. `tests/clients/go/load` does the same without the latter.
 
 use std::{
+    fs::OpenOptions,
     io::{self, BufRead as _, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
 use socket2::SockRef;
-use spanwarden_tests::process::Process;
 
-use crate::{PATIENCE, SERVICE, median, quartiles};
+use crate::{PATIENCE, SERVICE};
 
 const REQUEST: &[u8] = b"GET /orders/1 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n";
 const ANSWER: &[u8] =
@@ -26,32 +34,43 @@ const ANSWER: &[u8] =
 
 /// Clients at a time.
 const CLIENTS: usize = 2;
-/// How often the processes are started anew.
-const GENERATIONS: u32 = 6;
-/// Length of a turn: short, so that both sides of a comparison meet the same weather.
-const TURN: Duration = Duration::from_millis(50);
+/// Ports from the first on that are tried.
+const PORTS: u16 = 64;
 
-pub(crate) fn run() -> Result<()> {
-    // Three of these run beside each other, and beside a server of connections.
-    let bound = (SERVICE..SERVICE + 9).find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    let listener = bound.context("no free port for a server")?;
-    let address = listener.local_addr()?;
-    thread::Builder::new().name("server".to_owned()).spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A client that goes is the end of its connection, and of nothing else.
-            let _ = thread::Builder::new().name("answer".to_owned()).spawn(move || serve(stream));
-        }
-    })?;
-    let mut open: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(address)).collect::<io::Result<_>>()?;
+/// What belongs to a cgroup.
+struct Side<'a> {
+    cgroup: &'a str,
+    /// Of each client.
+    ends: Vec<End>,
+}
+
+/// A client's connection, its server and its processor.
+struct End {
+    address: SocketAddr,
+    open: TcpStream,
+    processor: CpuSet,
+}
+
+pub(crate) fn run(cgroups: &[&str]) -> Result<()> {
+    let mut sides = cgroups.iter().map(|cgroup| Side::new(cgroup)).collect::<Result<Vec<_>>>()?;
+    let mut current = sides.len().wrapping_sub(1);
     println!("ready");
     for line in io::stdin().lock().lines() {
         let line = line?;
-        let (kind, time) = line.split_once(' ').context("a command")?;
-        let time = Duration::from_millis(time.parse()?);
+        let [number, kind, time] = line.split(' ').collect::<Vec<_>>()[..] else {
+            bail!("unknown command: {line}")
+        };
+        let (number, time): (usize, _) = (number.parse()?, Duration::from_millis(time.parse()?));
+        let side = sides.get_mut(number).with_context(|| format!("no such cgroup: {line}"))?;
+        // What is open stays in the cgroup that it was opened in.
+        if kind == "connect" && current != number {
+            enter(side.cgroup)?;
+            current = number;
+        }
         let (start, cpu) = (Instant::now(), cpu()?);
         let mut latencies = match kind {
-            "keepalive" => clients(&mut open, |stream| keep_alive(stream, time))?,
-            "connect" => clients(&mut open, |_| connect_each(address, time))?,
+            "keepalive" => clients(&mut side.ends, |end| keep_alive(&mut end.open, time))?,
+            "connect" => clients(&mut side.ends, |end| connect_each(end.address, time))?,
             _ => bail!("unknown command: {line}"),
         };
         let (wall, cpu) = (start.elapsed().as_secs_f64(), self::cpu()? - cpu);
@@ -60,6 +79,58 @@ pub(crate) fn run() -> Result<()> {
         println!("result {} {wall} {cpu} {} {}", latencies.len(), at(50), at(99));
     }
     Ok(())
+}
+
+impl<'a> Side<'a> {
+    /// Listens and connects in the cgroup. What is accepted is in the listener's.
+    fn new(cgroup: &'a str) -> Result<Self> {
+        enter(cgroup)?;
+        let ends = processors()?.into_iter().cycle().take(CLIENTS).map(End::new).collect::<Result<_>>()?;
+        Ok(Self { cgroup, ends })
+    }
+}
+
+impl End {
+    fn new(number: usize) -> Result<Self> {
+        let mut processor = CpuSet::new();
+        processor.set(number)?;
+        let mut ports = SERVICE..SERVICE + PORTS;
+        let bound = ports.find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        let listener = bound.context("no free port for a server")?;
+        let address = listener.local_addr()?;
+        thread::Builder::new().name("server".to_owned()).spawn(move || {
+            pin(&processor);
+            for stream in listener.incoming().flatten() {
+                // On the same processor. A client that goes is the end of its connection, and of nothing else.
+                let _ = thread::Builder::new().name("answer".to_owned()).spawn(move || serve(stream));
+            }
+        })?;
+        Ok(Self { address, open: connect(address)?, processor })
+    }
+}
+
+/// The first that this process may run on.
+pub(crate) fn processor() -> Result<usize> {
+    processors()?.first().copied().context("no processor")
+}
+
+/// Those that this process may run on.
+fn processors() -> Result<Vec<usize>> {
+    let allowed = sched_getaffinity(Pid::this()).context("sched_getaffinity")?;
+    Ok((0..CpuSet::count()).filter(|number| allowed.is_set(*number).unwrap_or(false)).collect())
+}
+
+/// Keeps this thread, and those that it starts, on a processor.
+fn pin(processor: &CpuSet) {
+    // It was allowed a moment ago. Without, the figures are noisier and no less true.
+    let _ = sched_setaffinity(Pid::from_raw(0), processor);
+}
+
+/// Moves this process to a cgroup, which is that of all sockets it makes from now on.
+fn enter(cgroup: &str) -> Result<()> {
+    let procs = Path::new(cgroup).join("cgroup.procs");
+    let file = OpenOptions::new().write(true).open(&procs);
+    file.and_then(|mut file| file.write_all(b"0")).with_context(|| procs.display().to_string())
 }
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {
@@ -87,12 +158,14 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Runs `work` once a client at the same time; nanoseconds of all requests.
-fn clients(
-    streams: &mut [TcpStream],
-    work: impl Fn(&mut TcpStream) -> io::Result<Vec<u64>> + Sync,
-) -> Result<Vec<u64>> {
+fn clients(ends: &mut [End], work: impl Fn(&mut End) -> io::Result<Vec<u64>> + Sync) -> Result<Vec<u64>> {
+    let work = &work;
     thread::scope(|scope| {
-        let threads: Vec<_> = streams.iter_mut().map(|stream| scope.spawn(|| work(stream))).collect();
+        let client = |end: &mut End| {
+            pin(&end.processor);
+            work(end)
+        };
+        let threads: Vec<_> = ends.iter_mut().map(|end| scope.spawn(move || client(end))).collect();
         let mut all = Vec::new();
         for thread in threads {
             all.extend(thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
@@ -136,84 +209,4 @@ fn request(stream: &mut TcpStream) -> io::Result<u64> {
 fn cpu() -> Result<f64> {
     let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
     Ok(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
-}
-
-/// One turn of one side.
-struct Turn {
-    rate: f64,
-    cpu: f64,
-    p50: f64,
-    p99: f64,
-}
-
-impl Turn {
-    /// Two of them on average.
-    fn and(&self, other: &Self) -> Self {
-        let mean = |figure: fn(&Self) -> f64| f64::midpoint(figure(self), figure(other));
-        Self { rate: mean(|t| t.rate), cpu: mean(|t| t.cpu), p50: mean(|t| t.p50), p99: mean(|t| t.p99) }
-    }
-}
-
-/// Prints the table of loads. Of the processes that `start` starts the first has no programs, the second has empty
-/// ones, which is what the kernel itself takes, and the third has ours.
-pub(crate) fn compare(time: Duration, start: impl Fn() -> Result<[Process; 3]>) -> Result<()> {
-    println!(
-        "| load over loopback, 2 clients | without | with | ratio (quartiles) | with empty programs | p50 | p99, µs without | with | ratio | CPU a request (quartiles) | with empty programs |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
-    for (name, kind) in [("HTTP/1.1 keep-alive", "keepalive"), ("a connection a request", "connect")] {
-        let mut turns = Vec::new();
-        for _ in 0..GENERATIONS {
-            let mut sides = start()?;
-            for pair in &mut sides {
-                pair.wait_for_line("ready", PATIENCE)?;
-                turn(pair, kind)?; // caches warm
-            }
-            let end = Instant::now() + time * 2 / GENERATIONS;
-            while Instant::now() < end {
-                // To and fro, so that a drift counts for nobody; and all of them, so that all meet the same weather.
-                let forth: Vec<Turn> =
-                    sides.iter_mut().map(|pair| turn(pair, kind)).collect::<Result<_>>()?;
-                let back: Vec<Turn> =
-                    sides.iter_mut().rev().map(|pair| turn(pair, kind)).collect::<Result<_>>()?;
-                turns.push([0, 1, 2].map(|side| forth[side].and(&back[2 - side])));
-            }
-        }
-        row(name, &turns);
-    }
-    println!();
-    Ok(())
-}
-
-fn turn(pair: &mut Process, kind: &str) -> Result<Turn> {
-    pair.say(&format!("{kind} {}", TURN.as_millis()))?;
-    let line = pair.wait_for_line("result ", PATIENCE)?;
-    let figures: Vec<f64> =
-        line.split(' ').skip(1).map(str::parse).collect::<Result<_, _>>().context(line.clone())?;
-    let [requests, wall, cpu, p50, p99] = figures[..] else { bail!("an odd result: {line}") };
-    Ok(Turn { rate: requests / wall, cpu: cpu / requests, p50, p99 })
-}
-
-fn row(name: &str, turns: &[[Turn; 3]]) {
-    let ratio = |side: usize, figure: fn(&Turn) -> f64| {
-        quartiles(turns.iter().map(|turn| figure(&turn[side]) / figure(&turn[0])).collect())
-    };
-    let middle = |side: usize, figure: fn(&Turn) -> f64| {
-        median(turns.iter().map(|turn| figure(&turn[side])).collect())
-    };
-    let quarters = |[low, middle, high]: [f64; 3]| format!("{middle:.3} ({low:.3} to {high:.3})");
-    println!(
-        "| {name}, {} times to and fro | {:.0}/s | {:.0}/s | {} | {} | {:.3} | {:.0} | {:.0} | {:.3} | {} | {} |",
-        turns.len(),
-        middle(0, |turn| turn.rate),
-        middle(2, |turn| turn.rate),
-        quarters(ratio(2, |turn| turn.rate)),
-        quarters(ratio(1, |turn| turn.rate)),
-        ratio(2, |turn| turn.p50)[1],
-        middle(0, |turn| turn.p99) / 1e3,
-        middle(2, |turn| turn.p99) / 1e3,
-        ratio(2, |turn| turn.p99)[1],
-        quarters(ratio(2, |turn| turn.cpu)),
-        quarters(ratio(1, |turn| turn.cpu)),
-    );
 }
