@@ -12,6 +12,7 @@
 
 mod actions;
 mod buckets;
+mod budget;
 mod builder;
 mod database;
 mod detect;

@@ -7,6 +7,7 @@
 //!
 //! [`oracle`] and [`proto`] are OTLP as prost reads it, and generated requests: what the walker is held against.
 
+pub mod adversary;
 pub mod agent;
 pub mod backend;
 pub mod bpf;

@@ -1,6 +1,10 @@
 //! Precision and recall of the built-in detectors, on a smaller run of `cargo xtask bench pii`.
 
-use spanwarden::config::detectors;
+use spanwarden::{
+    config::detectors,
+    otlp::{Batch, Context},
+    scrub::PlanScratch,
+};
 use spanwarden_tests::pii::{self, Bounds};
 
 fn names() -> Vec<&'static str> {
@@ -32,6 +36,30 @@ fn the_measurement_tells_bad_detectors() {
     assert_eq!(Bounds::default().missed(&report).len(), 1);
     let report = pii::measure(&pii::plan("    sets: [network]"), &[], 0, 200, 7);
     assert!(report.false_positives > 0 && report.per_million() > 20.0);
+}
+
+/// A number that passes for a card is none where the key and the form say that it is the id of a span, and a card under
+/// every other key.
+#[test]
+fn ids_of_spans_are_no_cards_and_ids_of_payments_may_be() {
+    let (plan, mut scratch) = (pii::plan(""), PlanScratch::default());
+    let mut masked = |key: &str, value: &str| {
+        let data = pii::request(&[vec![(key.to_owned(), value.to_owned())]]);
+        let batch = Batch { data: data.clone(), spans: 1, context: Context::default() };
+        plan.apply(batch, &mut scratch).expect("well-formed").data != data
+    };
+    let card = "4111111111111111";
+    for key in ["span_id", "http.request.header.x-b3-spanid", "log.parent_span_id", "parent-id", "dd.traceId"]
+    {
+        assert!(!masked(key, card), "{key}");
+        assert!(
+            masked(key, "4111 1111 1111 1111") && masked(key, &format!("{card}, alice@example.com")),
+            "{key}"
+        );
+    }
+    for key in ["payment.id", "id", "correlation.id", "customer.parent", "span_id.note", ""] {
+        assert!(masked(key, card), "{key}");
+    }
 }
 
 /// The same seed is the same corpus.

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod interop;
 mod kernels;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     Interop(interop::Interop),
     /// Measures CPU per span against a load generator and a sink of the project's own; `kernel`: the kernel programs
     Bench(bench::Bench),
+    /// Runs fuzz targets with coverage (nightly toolchain, C++ compiler); `test` runs the same without
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,5 +47,6 @@ fn main() -> anyhow::Result<()> {
         Command::Kernels(kernels) => kernels.run(),
         Command::Interop(interop) => interop.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
     }
 }

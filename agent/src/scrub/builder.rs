@@ -80,6 +80,11 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// Whether it writes what this program knows, and looks at nothing of the sender's.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Stamp(_) | Self::Extract(_) | Self::Capture(..))
+    }
+
     /// Works on one message.
     pub(super) fn run(&self, kind: Kind, redactors: &[Redactor], run: &mut Run<'_>) {
         match self {
@@ -96,7 +101,8 @@ impl Step {
                     let item = &list.items[index];
                     (item.kind, list.bytes(run.buf, item.value).to_vec())
                 });
-                run.captured[*slot] = values.collect();
+                let values = values.collect();
+                run.above.remember(*slot, values);
             }
         }
     }

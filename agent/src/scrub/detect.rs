@@ -12,6 +12,7 @@ use crate::{
 };
 
 use super::{
+    budget::{Budget, DROPPED},
     builder::Builder,
     list::State,
     pattern::{
@@ -45,6 +46,9 @@ use words::BlockedKeys;
 
 /// Fewest characters of base64 that are looked into: 12 bytes.
 const BASE64: usize = 16;
+
+/// How much less a look of a detector costs than one of a pattern: most only search for a few bytes.
+const CHEAPER: usize = 4;
 
 /// What a text must hold.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +129,8 @@ struct Work {
     out: Vec<u8>,
     /// Rules that matched in the value at hand.
     matched: Vec<RuleId>,
+    /// The request's, while this works.
+    budget: Budget,
 }
 
 impl Detect {
@@ -173,7 +179,7 @@ impl Detect {
         if clean && !run.list.touched {
             return;
         }
-        let mut work = Work::default();
+        let mut work = Work { budget: std::mem::take(&mut run.caches.budget), ..Work::default() };
         for index in 0..run.list.items.len() {
             let state = run.list.items[index].state;
             let clean = clean || gated && !self.any.calls(&run.hits_in(index));
@@ -192,6 +198,7 @@ impl Detect {
                 self.masked(run.gate, content, &mut work) && run.list.set_text(run.buf, index, &work.out);
             self.count(run, masked, Place::Text(index), &mut work);
         }
+        run.caches.budget = work.budget;
     }
 
     fn attribute(&self, run: &mut Run<'_>, index: usize, work: &mut Work) {
@@ -200,6 +207,8 @@ impl Detect {
         let masked = if self.is_blocked(run.gate, key, item.kind) {
             work.matched.push(self.keys_rule);
             run.list.set(run.buf, index, ValueKind::String, &self.keys_mask)
+        } else if words::is_trace_id(key, run.list.bytes(run.buf, item.value)) {
+            false
         } else {
             self.value(run, index, work)
         };
@@ -264,6 +273,7 @@ impl Detect {
     fn nested(&self, gate: &Gate, kind: ValueKind, content: &[u8], work: &mut Work) -> Option<Vec<u8>> {
         // The raw message holds every text inside it, so a gate that finds nothing there is enough.
         let hits = gate.hits(content);
+        work.budget.look(content.len());
         if !self.all_types && !self.any.calls(&hits) {
             return None;
         }
@@ -291,7 +301,13 @@ impl Detect {
     /// Writes the text to `work.out` with everything masked that is found in it. `false` where nothing is.
     fn masked(&self, gate: &Gate, text: &[u8], work: &mut Work) -> bool {
         work.finds = Finds::default();
-        self.look(gate, text, self.base64.is_some(), &mut work.finds);
+        let afforded = self.look(gate, text, self.base64.is_some(), &mut work.finds, &mut work.budget);
+        if !afforded {
+            work.budget.dropped(1);
+            work.out.clear();
+            work.out.extend_from_slice(DROPPED);
+            return true;
+        }
         if work.finds.is_empty() {
             return false;
         }
@@ -308,77 +324,95 @@ impl Detect {
         true
     }
 
-    /// Adds what is found in a text: as it stands, as it reads, and in base64.
-    fn look(&self, gate: &Gate, text: &[u8], base64: bool, finds: &mut Finds) {
+    /// Adds what is found in a text: as it stands, as it reads, and in base64. `false` where that costs too much.
+    fn look(&self, gate: &Gate, text: &[u8], base64: bool, finds: &mut Finds, budget: &mut Budget) -> bool {
         let hits = gate.hits(text);
+        budget.look(text.len());
         if hits.none() && matches!(self.any, When::Hits(_)) {
-            return;
+            return true;
         }
-        self.detect(&hits, text, finds);
+        let mut afforded = self.detect(&hits, text, finds, budget);
         let view = if self.encoded.calls(&hits) { View::of(text) } else { None };
-        if let Some(view) = &view {
+        if let Some(view) = view.as_ref().filter(|_| afforded) {
             let from = finds.len();
-            self.detect(&gate.hits(&view.text), &view.text, finds);
+            budget.look(text.len() + view.text.len());
+            afforded = self.detect(&gate.hits(&view.text), &view.text, finds, budget);
             finds.moved(from, |range| view.original(range));
         }
-        if base64 && self.base64.is_some_and(|when| when.calls(&hits)) {
-            self.look_into(gate, text, finds);
+        if afforded && base64 && self.base64.is_some_and(|when| when.calls(&hits)) {
+            afforded = self.look_into(gate, text, finds, budget);
         }
+        afforded
     }
 
-    fn detect(&self, hits: &Hits, text: &[u8], finds: &mut Finds) {
+    fn detect(&self, hits: &Hits, text: &[u8], finds: &mut Finds, budget: &mut Budget) -> bool {
         for (number, on) in self.detectors.iter().enumerate() {
             if on.when.calls(hits) {
+                if !budget.spend(text.len() / CHEAPER) {
+                    return false;
+                }
                 finds.by(number);
                 on.detector.find(text, finds);
             }
         }
+        true
     }
 
-    /// Looks into runs of base64, and into their parts between slashes, which may be a path's.
-    fn look_into(&self, gate: &Gate, text: &[u8], finds: &mut Finds) {
+    /// Looks into runs of base64, and into their parts between slashes, which may be a path's. `false` where that costs
+    /// too much.
+    fn look_into(&self, gate: &Gate, text: &[u8], finds: &mut Finds, budget: &mut Budget) -> bool {
         let part = |byte: u8| Class::Word.has(byte) || Class::Base64.has(byte);
+        // Each run is decoded as a whole, and again in parts.
+        budget.look(2 * text.len());
         let mut at = 0;
         while let Some(found) = text[at..].iter().position(|byte| part(*byte)) {
             let start = at + found;
             let end = text[start..].iter().position(|byte| !part(*byte)).map_or(text.len(), |to| start + to);
             let padding = text[end..].iter().take(2).take_while(|byte| **byte == b'=').count();
             at = end;
-            if !self.look_into_run(gate, text, start..end, padding, finds) {
-                let mut from = start;
-                for piece in text[start..end].split(|byte| *byte == b'/') {
-                    let to = from + piece.len();
-                    let padding = if to == end { padding } else { 0 };
-                    if piece.len() < end - start {
-                        self.look_into_run(gate, text, from..to, padding, finds);
-                    }
-                    from = to + 1;
+            match self.look_into_run(gate, text, start..end, padding, (finds, budget)) {
+                None => return false,
+                Some(true) => continue,
+                Some(false) => {}
+            }
+            let mut from = start;
+            for piece in text[start..end].split(|byte| *byte == b'/') {
+                let to = from + piece.len();
+                let padding = if to == end { padding } else { 0 };
+                let whole = piece.len() == end - start;
+                if !whole && self.look_into_run(gate, text, from..to, padding, (finds, budget)).is_none() {
+                    return false;
                 }
+                from = to + 1;
             }
         }
+        true
     }
 
+    /// Whether something was found in a run; `None` where that costs too much.
     fn look_into_run(
         &self,
         gate: &Gate,
         text: &[u8],
         run: std::ops::Range<usize>,
         padding: usize,
-        finds: &mut Finds,
-    ) -> bool {
+        (finds, budget): (&mut Finds, &mut Budget),
+    ) -> Option<bool> {
         if run.len() < BASE64 {
-            return false;
+            return Some(false);
         }
         let mut plain = Vec::with_capacity(run.len() / 4 * 3);
         bytes::base64(&text[run.clone()], &mut plain);
         let mut inside = Finds::default();
-        self.look(gate, &plain, false, &mut inside);
+        if !self.look(gate, &plain, false, &mut inside, budget) {
+            return None;
+        }
         let found = inside.resolve().iter().max_by_key(|part| part.end - part.start).copied();
         if let Some(part) = found {
             finds.by(part.detector);
             finds.push(run.start..run.end + padding);
         }
-        found.is_some()
+        Some(found.is_some())
     }
 }
 

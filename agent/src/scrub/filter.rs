@@ -70,6 +70,11 @@ impl Filter {
         Ok(Self { conditions, spans, processor })
     }
 
+    /// How many conditions it has.
+    pub(super) fn len(&self) -> usize {
+        self.conditions.len() + usize::from(self.spans.is_some())
+    }
+
     /// Works on a request.
     pub(super) fn run(&self, request: &mut Request<'_>, work: &mut Work<'_>) {
         let before = request.spans();

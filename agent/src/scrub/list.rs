@@ -262,6 +262,23 @@ impl List {
         self.touched = true;
     }
 
+    /// Deletes every attribute that is not ours and puts a mark in place of every text. How many these were.
+    pub(super) fn drop_values(&mut self, buf: &[u8], mark: &[u8]) -> u64 {
+        let mut count = 0;
+        for index in 0..self.items.len() {
+            if self.items[index].state != State::Deleted && !self.items[index].stamped {
+                self.delete(index);
+                count += 1;
+            }
+        }
+        for index in 0..self.texts.len() {
+            let text = self.texts[index];
+            let there = text.state != State::Deleted && !self.bytes(buf, text.value).is_empty();
+            count += u64::from(there && self.set_text(buf, index, mark));
+        }
+        count
+    }
+
     /// Adds a text field that the message has not.
     pub(super) fn push_text(&mut self, number: u32, text: &[u8]) {
         let value = self.keep(text);

@@ -12,7 +12,10 @@ use regex_automata::{
 use regex_syntax::hir::Hir;
 
 use self::{chain::Chain, probe::Probe};
-use super::verdicts::Verdicts;
+use super::{
+    budget::{self, Budget},
+    verdicts::Verdicts,
+};
 use crate::config::{ConfigError, Located, Location};
 
 mod chain;
@@ -26,12 +29,6 @@ pub(super) mod window;
 const COMPILED_LIMIT: usize = 16 << 20;
 /// Bound on what one pattern's lazy automaton may use in one thread.
 const CACHE_LIMIT: usize = 4 << 20;
-/// How often searches after matches may go over the bytes of a request, all patterns together; and a little more, for
-/// small requests.
-const PASSES: u64 = 64;
-const ALWAYS: u64 = 1 << 20;
-/// What stands where a text was dropped because it cost too much to search.
-const DROPPED: &[u8] = b"[DROPPED]";
 
 /// A pattern of the configuration as a syntax tree, for a stage that searches in its own way.
 pub(crate) fn syntax(pattern: &Located<String>) -> Result<Hir, ConfigError> {
@@ -113,36 +110,10 @@ pub(super) struct Pattern {
 pub(super) struct Caches {
     engines: Vec<Cache>,
     slots: Vec<Captures>,
-    /// Bytes that searches after matches may still look at in this request.
-    allowance: u64,
-    /// Texts that were dropped because that was used up.
-    dropped: u64,
+    /// What the request at hand may still cost.
+    pub(super) budget: Budget,
     /// Texts in which nothing was found lately.
     pub(super) clean: Verdicts,
-}
-
-impl Caches {
-    /// Begins a request of so many bytes.
-    ///
-    /// One search for a pattern takes time linear in the text. Finding all matches may not: what lies behind a match
-    /// is looked at again for the next. So each text is searched once for each pattern, and searches after a match
-    /// are counted.
-    pub(super) fn begin(&mut self, bytes: usize) {
-        self.allowance = PASSES * bytes as u64 + ALWAYS;
-    }
-
-    /// How many texts were dropped since this was asked last.
-    pub(super) fn take_dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
-    }
-
-    /// Whether a search of so many bytes is allowed.
-    #[inline]
-    fn spend(&mut self, bytes: usize) -> bool {
-        let left = self.allowance.checked_sub(bytes as u64);
-        self.allowance = left.unwrap_or(0);
-        left.is_some()
-    }
 }
 
 /// All patterns of a plan.
@@ -203,7 +174,6 @@ impl Patterns {
         Caches {
             engines: self.list.iter().map(|pattern| pattern.regex.create_cache()).collect(),
             slots: self.list.iter().map(|pattern| pattern.regex.create_captures()).collect(),
-            allowance: ALWAYS,
             ..Caches::default()
         }
     }
@@ -212,6 +182,7 @@ impl Patterns {
     pub(super) fn is_match(&self, id: PatternId, caches: &mut Caches, text: &[u8]) -> bool {
         let pattern = self.get(id);
         let Some(from) = pattern.begin(text, 0) else { return false };
+        caches.budget.look(text.len() - from);
         let input = Input::new(text).range(from..).earliest(true);
         pattern.regex.search_half_with(&mut caches.engines[id.0 as usize], &input).is_some()
     }
@@ -224,6 +195,7 @@ impl Patterns {
         text: &'t [u8],
     ) -> Vec<(&str, &'t [u8])> {
         let pattern = self.get(id);
+        caches.budget.look(text.len());
         let captures = &mut caches.slots[id.0 as usize];
         pattern.regex.search_captures_with(&mut caches.engines[id.0 as usize], &Input::new(text), captures);
         let named =
@@ -247,7 +219,9 @@ impl Patterns {
 
     /// As [`Self::replace`], with what `write` appends for each match. Groups are found only if `groups` says so.
     ///
-    /// A text of a request that has used up what it may cost is replaced as a whole.
+    /// One search for a pattern takes time linear in the text. Finding all matches may not: what lies behind a match
+    /// is looked at again for the next. So each text is searched once for each pattern, and searches after a match
+    /// are spent. A text of a request that has used up what it may cost is replaced as a whole.
     pub(super) fn replace_each(
         &self,
         id: PatternId,
@@ -269,7 +243,11 @@ impl Patterns {
                 None => pattern.search(text, from, groups, caches, id),
             };
             // The first search is free, and so is one that finds nothing: it is the last.
-            spent = range.is_some() && !caches.spend(cost);
+            if range.is_some() {
+                spent = !caches.budget.spend(cost);
+            } else {
+                caches.budget.look(cost);
+            }
             Ok(range.filter(|_| !spent))
         }) {
             found = true;
@@ -279,8 +257,8 @@ impl Patterns {
         }
         if spent {
             out.truncate(before);
-            out.extend_from_slice(DROPPED);
-            caches.dropped += 1;
+            out.extend_from_slice(budget::DROPPED);
+            caches.budget.dropped(1);
         } else if found {
             out.extend_from_slice(&text[copied..]);
         }

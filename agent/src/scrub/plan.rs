@@ -26,6 +26,7 @@ use crate::{
 };
 
 use super::{
+    budget::DROPPED as MARK,
     builder::{Builder, Step, slot},
     forgery,
     keys::Keys,
@@ -39,7 +40,7 @@ use super::{
     record::{Record, Recorder},
     redact::Redactor,
     rule::{Account, Rule},
-    run::{Captured, Run},
+    run::{Above, Run},
     skip::Skipped,
     stage::{self, Stage, Walk},
     stamp,
@@ -87,6 +88,14 @@ pub struct PlanScratch {
     work: Work,
 }
 
+impl PlanScratch {
+    /// How many bytes the rules have looked at in the last request, beyond the look at each that a walk takes. A text that
+    /// is looked at for several reasons counts for each.
+    pub fn looked(&self) -> u64 {
+        self.work.caches.budget.looked()
+    }
+}
+
 /// The part of the scratch that the steps use.
 #[derive(Debug, Default)]
 struct Work {
@@ -96,7 +105,7 @@ struct Work {
     out: Vec<u8>,
     tally: Vec<Tally>,
     account: Account,
-    captured: Vec<Captured>,
+    above: Above,
     claims: [u64; stamp::CLAIMS],
     forged: stamp::Forged,
     /// By redactor, where one has something to leave alone.
@@ -194,7 +203,7 @@ impl Plan {
         let began = Instant::now();
         self.adopt(scratch);
         scratch.work.ours.clear();
-        scratch.work.caches.begin(batch.data.len());
+        scratch.work.caches.budget.begin(batch.data.len());
         let (data, summary, mut refused) = self
             .walk(&self.steps, &batch.data, &batch.context, scratch)
             .inspect_err(|_| scratch.work.forget())?;
@@ -206,10 +215,17 @@ impl Plan {
         }
         let (mut data, mut spans) = (data, summary.spans);
         for stage in &self.later {
+            if scratch.work.caches.budget.is_exhausted() {
+                break;
+            }
             let failed;
             (data, spans, failed) =
                 self.stage(stage, data, &batch.context, scratch).inspect_err(|_| scratch.work.forget())?;
             refused |= failed;
+        }
+        if !self.later.is_empty() && scratch.work.caches.budget.is_exhausted() {
+            // No message has passed all stages for certain.
+            data = self.drop_values(&data, scratch).inspect_err(|_| scratch.work.forget())?;
         }
         self.count(&mut scratch.work, summary.spans);
         if summary.unknown_fields > 0 {
@@ -255,14 +271,7 @@ impl Plan {
         };
         let walked = walk::walk(data, &self.limits, walk_scratch, &mut rewriter, edits);
         let refused = rewriter.refused;
-        let summary = walked.map_err(|malformed| Refusal {
-            kind: match malformed.what {
-                walk::What::Bytes | walk::What::Spans => RefusalKind::TooLarge,
-                _ => RefusalKind::Malformed,
-            },
-            cause: malformed.what.cause(),
-            message: malformed.to_string(),
-        })?;
+        let summary = walked.map_err(refusal)?;
         if let Some(recorder) = &mut work.account.recorder {
             recorder.locate(data);
         }
@@ -314,6 +323,14 @@ impl Plan {
         Ok(done)
     }
 
+    /// Drops the values of a request whose budget is used up.
+    fn drop_values(&self, data: &Bytes, scratch: &mut PlanScratch) -> Result<Bytes, Refusal> {
+        let PlanScratch { walk: walk_scratch, edits, work, .. } = scratch;
+        let mut dropper = Dropper { keys: &self.keys, work };
+        walk::walk(data, &self.limits, walk_scratch, &mut dropper, edits).map_err(refusal)?;
+        Ok(edits.apply(data))
+    }
+
     /// Makes the scratch fit this plan.
     fn adopt(&self, scratch: &mut PlanScratch) {
         if scratch.plan == self.id {
@@ -323,7 +340,7 @@ impl Plan {
         scratch.work.caches = self.patterns.caches();
         scratch.work.tally = vec![Tally::default(); self.handles.len()];
         scratch.work.account.adopt(self.rules.len());
-        scratch.work.captured = vec![Captured::default(); self.captures];
+        scratch.work.above = Above::new(self.captures);
         let skips = self.later.iter().any(|stage| matches!(stage, Stage::Skip(_)));
         scratch.work.skipped = vec![Skipped::default(); if skips { self.redactors.len() } else { 0 }];
     }
@@ -340,7 +357,7 @@ impl Plan {
                 counter.inc_by(count);
             }
         }
-        let dropped = work.caches.take_dropped();
+        let dropped = work.caches.budget.take_dropped();
         if dropped > 0 {
             self.dropped.inc_by(dropped);
         }
@@ -370,7 +387,7 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, found, list, out, tally, account, captured, claims, forged, skipped, ours } =
+        let Work { caches, found, list, out, tally, account, above, claims, forged, skipped, ours } =
             &mut *self.work;
         list.load(part, &self.plan.keys);
         let passes_on = part.kind == Kind::Resource && !self.plan.later.is_empty();
@@ -388,7 +405,7 @@ impl Rewrite for Rewriter<'_> {
             tally,
             rules: &self.plan.rules,
             account,
-            captured,
+            above,
             origin: self.origin,
             identity: self.identity,
             forged,
@@ -400,7 +417,13 @@ impl Rewrite for Rewriter<'_> {
             refused: false,
         };
         for step in steps {
-            step.run(part.kind, &self.plan.redactors, &mut run);
+            if step.is_ours() || !run.caches.budget.is_exhausted() {
+                step.run(part.kind, &self.plan.redactors, &mut run);
+            }
+        }
+        if run.caches.budget.is_exhausted() {
+            let dropped = run.list.drop_values(run.buf, MARK);
+            run.caches.budget.dropped(dropped);
         }
         self.refused |= run.refused;
         if passes_on {
@@ -410,6 +433,37 @@ impl Rewrite for Rewriter<'_> {
         if let Some(recorder) = &mut run.account.recorder {
             recorder.finish(part, run.list);
         }
+    }
+}
+
+/// Drops everything that is not ours.
+struct Dropper<'a> {
+    keys: &'a Keys,
+    work: &'a mut Work,
+}
+
+impl Rewrite for Dropper<'_> {
+    const WHOLE_FIELDS: bool = true;
+
+    fn part(&mut self, part: &Part<'_>, edits: &mut Edits) {
+        let Work { caches, list, ours, .. } = &mut *self.work;
+        list.load(part, self.keys);
+        if part.kind == Kind::Resource {
+            list.recognise(part.buf, ours);
+        }
+        caches.budget.dropped(list.drop_values(part.buf, MARK));
+        list.emit(part, edits);
+    }
+}
+
+fn refusal(malformed: walk::Malformed) -> Refusal {
+    Refusal {
+        kind: match malformed.what {
+            walk::What::Bytes | walk::What::Spans => RefusalKind::TooLarge,
+            _ => RefusalKind::Malformed,
+        },
+        cause: malformed.what.cause(),
+        message: malformed.to_string(),
     }
 }
 

@@ -479,6 +479,7 @@ impl Redactor {
         matched: &mut Vec<Match>,
     ) -> bool {
         let hits = gate.hits(text);
+        caches.budget.look(text.len());
         if !self.ungated && !hits.meet(&self.windows) {
             return false;
         }

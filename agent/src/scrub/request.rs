@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::Cell};
 
 use crate::otlp::{
     encode,
@@ -50,6 +50,8 @@ struct Node<'a> {
     body: &'a [u8],
     /// What is in it, where somebody has asked.
     opened: Option<Box<Opened<'a>>>,
+    /// How many fields it came with, once they were counted.
+    fields: Cell<u32>,
     /// Not of the wire: only written where it was changed.
     made: bool,
     /// Written anew.
@@ -72,12 +74,24 @@ struct Opened<'a> {
     left: usize,
 }
 
+/// How many bytes steps may look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    /// Looks that they have at any request of this size.
+    pub(super) own: u64,
+    /// And what the request may cost beyond.
+    pub(super) spare: u64,
+}
+
 /// A request.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     buf: &'a [u8],
     nodes: Vec<Node<'a>>,
     roots: Vec<NodeId>,
+    /// Bytes that may be looked at, and how many were.
+    allowance: Allowance,
+    looked: Cell<u64>,
 }
 
 /// Where a step works: a message and those around it.
@@ -97,9 +111,9 @@ pub(super) struct Cursor {
 const MAX_NODES: usize = 1 << 18;
 
 impl<'a> Request<'a> {
-    /// Reads a request, down to where its spans are.
-    pub(super) fn read(buf: &'a [u8]) -> Self {
-        let mut request = Self { buf, nodes: Vec::new(), roots: Vec::new() };
+    /// Reads a request, down to where its spans are. Steps may look at so many bytes of it.
+    pub(super) fn read(buf: &'a [u8], allowance: Allowance) -> Self {
+        let mut request = Self { buf, nodes: Vec::new(), roots: Vec::new(), allowance, looked: Cell::default() };
         let mut rest = buf;
         while let Some((tag, body)) = value::next_field(&mut rest) {
             if tag == 0x0a {
@@ -120,7 +134,7 @@ impl<'a> Request<'a> {
     }
 
     fn add(&mut self, kind: Kind, parent: NodeId, body: &'a [u8]) -> NodeId {
-        let node = Node { kind, parent, body, opened: None, made: false, dirty: false, dropped: false };
+        let node = Node { kind, parent, body, opened: None, fields: Cell::default(), made: false, dirty: false, dropped: false };
         self.nodes.push(node);
         self.nodes.len() - 1
     }
@@ -166,6 +180,27 @@ impl<'a> Request<'a> {
         self.nodes[id].opened.as_ref().map_or(&[], |opened| &opened.children)
     }
 
+    /// Counts bytes that are looked at.
+    fn look(&self, bytes: usize) {
+        self.looked.set(self.looked.get().saturating_add(bytes as u64));
+    }
+
+    /// Counts a look at a message for the name of an attribute or a field.
+    fn look_over(&self, id: NodeId) {
+        self.look(self.nodes[id].weight());
+    }
+
+    /// How many bytes were looked at: of the steps' own, and beyond.
+    pub(super) fn looked(&self) -> (u64, u64) {
+        let own = self.looked.get().min(self.allowance.own);
+        (own, self.looked.get() - own)
+    }
+
+    /// Whether steps have looked at more than they may: what they have not seen is to be dropped.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.looked.get() > self.allowance.own.saturating_add(self.allowance.spare)
+    }
+
     /// The spans that are not dropped.
     pub(super) fn spans(&self) -> u32 {
         let here = |id: &NodeId| !self.nodes[*id].dropped;
@@ -180,11 +215,11 @@ impl<'a> Request<'a> {
     }
 
     /// Calls `work` for every message of a kind that is not dropped; for a resource or a scope, for what it stands
-    /// in, be it there or not.
+    /// in, be it there or not. Ends where too much was looked at.
     pub(super) fn each(&mut self, kind: Kind, work: &mut dyn FnMut(&mut Self, Cursor)) {
         for root in self.roots.clone() {
             let here = Cursor { resource: root, ..Cursor::default() };
-            if self.nodes[root].dropped {
+            if self.nodes[root].dropped || self.is_exhausted() {
                 continue;
             }
             if kind == Kind::Resource {
@@ -194,7 +229,7 @@ impl<'a> Request<'a> {
             for scope in self.children(root).to_vec() {
                 let here = Cursor { scope: Some(scope), ..here };
                 match kind {
-                    _ if self.nodes[scope].dropped => {}
+                    _ if self.nodes[scope].dropped || self.is_exhausted() => {}
                     Kind::Scope => work(self, here),
                     _ => self.each_below(kind, here, scope, work),
                 }
@@ -212,7 +247,7 @@ impl<'a> Request<'a> {
         for place in 0..self.children(scope).len() {
             let span = self.children(scope)[place];
             let here = Cursor { span: Some(span), ..here };
-            if self.nodes[span].dropped {
+            if self.nodes[span].dropped || self.is_exhausted() {
                 continue;
             }
             if kind == Kind::Span {
@@ -226,7 +261,7 @@ impl<'a> Request<'a> {
             let mut number = 0;
             for place in 0..self.children(span).len() {
                 let item = self.children(span)[place];
-                if self.nodes[item].kind != kind || self.nodes[item].dropped {
+                if self.nodes[item].kind != kind || self.nodes[item].dropped || self.is_exhausted() {
                     continue;
                 }
                 work(self, Cursor { item: Some((item, number)), ..here });

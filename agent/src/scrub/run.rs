@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
+use std::{cell::Cell, ops::Range};
 
 use crate::{auth::Identity, origin::Origin, otlp::walk::ValueKind};
 
@@ -20,6 +20,46 @@ use super::{
 
 /// A resource attribute remembered for the spans below: the values of all its occurrences.
 pub(super) type Captured = Vec<(ValueKind, Vec<u8>)>;
+
+/// What the resource of the messages at hand says, by slot. One value may be read by each of them, so that what is
+/// read counts.
+#[derive(Debug, Default)]
+pub(super) struct Above {
+    slots: Vec<Captured>,
+    read: Cell<u64>,
+}
+
+impl Above {
+    /// With room for so many.
+    pub(super) fn new(slots: usize) -> Self {
+        Self { slots: vec![Captured::default(); slots], read: Cell::default() }
+    }
+
+    /// Fills a slot.
+    pub(super) fn remember(&mut self, slot: usize, values: Captured) {
+        self.slots[slot] = values;
+    }
+
+    /// What a slot holds. Whoever reads a value says so by [`Self::read`].
+    pub(super) fn slot(&self, slot: usize) -> &Captured {
+        &self.slots[slot]
+    }
+
+    /// Counts a value that is read, and gives it.
+    pub(super) fn read<'v>(&self, value: &'v [u8]) -> &'v [u8] {
+        self.read.set(self.read.get() + value.len() as u64);
+        value
+    }
+
+    /// Bytes that were read since this was asked last.
+    pub(super) fn take_read(&self) -> u64 {
+        self.read.take()
+    }
+}
+
+/// Occurrences of one key that get a value. No instrumentation writes more than one, and the value may be as long as
+/// the rest of the message.
+pub(super) const MAX_WRITTEN: usize = 8;
 
 /// One message at work.
 pub(super) struct Run<'a> {
@@ -43,8 +83,8 @@ pub(super) struct Run<'a> {
     pub(super) rules: &'a [Rule],
     /// What they did.
     pub(super) account: &'a mut Account,
-    /// By slot.
-    pub(super) captured: &'a mut Vec<Captured>,
+    /// What spans read of their resource.
+    pub(super) above: &'a mut Above,
     /// The sender, where it is known.
     pub(super) origin: Option<&'a Origin>,
     /// Who the sender is proven to be, where that is asked.
@@ -82,7 +122,8 @@ impl Run<'_> {
         self.account.hit(rule, did, place);
     }
 
-    /// Gives every occurrence of a key this value, or adds it. True where something changed.
+    /// Gives every occurrence of a key this value, or adds it; occurrences beyond [`MAX_WRITTEN`] are removed. True
+    /// where something changed.
     pub(super) fn upsert(
         &mut self,
         id: KeyId,
@@ -91,18 +132,24 @@ impl Run<'_> {
         content: &[u8],
         ours: bool,
     ) -> bool {
-        let (mut found, mut changed) = (false, false);
+        let (mut found, mut changed) = (0, false);
         for index in 0..self.list.items.len() {
-            if self.is(index, id, name) {
-                found = true;
+            if !self.is(index, id, name) {
+                continue;
+            }
+            found += 1;
+            if found > MAX_WRITTEN {
+                self.list.delete(index);
+                changed = true;
+            } else {
                 changed |= self.list.set(self.buf, index, kind, content);
                 self.list.items[index].stamped |= ours;
             }
         }
-        if !found {
+        if found == 0 {
             self.list.push(id, name.as_bytes(), kind, content, ours);
         }
-        changed || !found
+        changed || found == 0
     }
 
     /// Whether there is an attribute with this key and something in it.

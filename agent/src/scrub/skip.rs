@@ -63,6 +63,11 @@ impl Skip {
         Ok(Self { conditions, redactor })
     }
 
+    /// How many conditions there are.
+    pub(super) fn len(&self) -> usize {
+        self.conditions.len()
+    }
+
     /// Finds what is skipped in a request that has passed the walker.
     pub(super) fn find(&self, request: &mut Request<'_>, work: &mut Work<'_>) -> Skipped {
         let mut skipped = Skipped::default();

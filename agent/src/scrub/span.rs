@@ -75,6 +75,11 @@ impl Rules {
         })
     }
 
+    /// How many rules these are.
+    pub(super) fn len(&self) -> usize {
+        2 + self.from_attributes.len() + self.to_attributes.len()
+    }
+
     /// Works on a request.
     pub(super) fn run(&self, request: &mut Request<'_>, work: &mut Work<'_>) {
         request.each(Kind::Span, &mut |request, cursor| {

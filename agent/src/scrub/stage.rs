@@ -15,7 +15,7 @@ use super::{
         program,
         tree::{self, Work},
     },
-    request::Request,
+    request::{Allowance, Request},
     skip::{Skip, Skipped},
     span::Rules,
 };
@@ -47,7 +47,22 @@ pub(super) enum TreeStep {
     Actions(Choice, Vec<actions::Step>),
 }
 
+/// How often a step may look at each byte of a request: at the message for the places of its target, at each for what it
+/// reads, and at what it writes. More than that is spent from the request's budget.
+const LOOKS: u64 = 4;
+
 impl TreeStep {
+    /// How many looks at the whole request are its own.
+    fn looks(&self) -> u64 {
+        LOOKS
+            * match self {
+                Self::Statements(_, statements) => statements.len(),
+                Self::Filter(filter) => filter.len(),
+                Self::Span(rules) => rules.len(),
+                Self::Actions(_, actions) => 1 + actions.len(),
+            } as u64
+    }
+
     fn run(&self, request: &mut Request<'_>, work: &mut Work<'_>) {
         match self {
             Self::Statements(_, statements) => tree::run(statements, request, work),
@@ -61,13 +76,14 @@ impl TreeStep {
 /// Runs steps on a request that has passed the walker; returns it with its number of spans. Where nothing changes
 /// it is the same bytes.
 pub(super) fn on_tree(steps: &[TreeStep], data: Bytes, work: &mut Work<'_>) -> Result<(Bytes, u32), Refusal> {
-    let mut request = Request::read(&data);
+    let mut request = Request::read(&data, allowance(steps.iter().map(TreeStep::looks).sum(), &data, work));
     for step in steps {
         step.run(&mut request, work);
     }
     if request.is_too_large() {
         return Err(too_many());
     }
+    settle(&request, work);
     if let Some(recorder) = &mut work.account.recorder {
         recorder.settle(|named| request.left(named));
     }
@@ -78,12 +94,25 @@ pub(super) fn on_tree(steps: &[TreeStep], data: Bytes, work: &mut Work<'_>) -> R
 
 /// What a redactor leaves as it is, and the request's number of spans.
 pub(super) fn skipped(skip: &Skip, data: &[u8], work: &mut Work<'_>) -> Result<(Skipped, u32), Refusal> {
-    let mut request = Request::read(data);
+    let mut request = Request::read(data, allowance(LOOKS * skip.len() as u64, data, work));
     let skipped = skip.find(&mut request, work);
     if request.is_too_large() {
         return Err(too_many());
     }
+    settle(&request, work);
     Ok((skipped, request.spans()))
+}
+
+/// What steps may look at that have so many looks of their own.
+fn allowance(looks: u64, data: &[u8], work: &Work<'_>) -> Allowance {
+    Allowance { own: looks * data.len() as u64, spare: work.caches.budget.left() }
+}
+
+/// Spends what was looked at beyond that.
+fn settle(request: &Request<'_>, work: &mut Work<'_>) {
+    let (own, spare) = request.looked();
+    work.caches.budget.look(own as usize);
+    work.caches.budget.spent(spare as usize);
 }
 
 #[cold]

@@ -18,7 +18,7 @@ use spanwarden::{
 use crate::proto::v1::ExportTraceServiceRequest;
 
 /// Every kind of rule, in a way that makes them meet: keys that rules rename, values that rules make.
-const EVERYTHING: &str = r#"
+pub(crate) const EVERYTHING: &str = r#"
 receivers: {otlp: {protocols: {grpc: }}}
 processors:
   redaction:

@@ -17,6 +17,7 @@ use crate::{
         },
         request::{Cursor, Request, Seen},
         rule::Did,
+        run::MAX_WRITTEN,
     },
 };
 
@@ -124,9 +125,11 @@ impl Action<'_, '_, '_> {
         self.upsert(&self.step.key.name, &value);
     }
 
-    /// Every occurrence gets the value.
+    /// Every occurrence gets the value; those beyond [`MAX_WRITTEN`] are removed.
     fn upsert(&mut self, name: &str, value: &Value<'_>) {
-        let places = self.places(name);
+        let mut places = self.places(name);
+        let beyond = places.split_off(places.len().min(MAX_WRITTEN));
+        self.request.remove(self.cursor, Context::Span, &beyond);
         if places.is_empty() {
             self.set(name, Pick::Nth(0), value);
         }

@@ -19,6 +19,7 @@ pub(super) fn card(text: &[u8], finds: &mut Finds) {
     while let Some(start) = next_group(text, at) {
         let first = digits(text, start);
         at = match card_at(text, start) {
+            Some(end) if is_span_id(text, start, end) => first,
             Some(end) => {
                 finds.push(start..end);
                 digits(text, end)
@@ -26,6 +27,20 @@ pub(super) fn card(text: &[u8], finds: &mut Finds) {
             None => first,
         };
     }
+}
+
+/// Whether 16 digits are the span's id behind its trace's: `00-<trace>-<span>-01` (W3C Trace Context), `<trace>-<span>-1`
+/// (B3).
+fn is_span_id(text: &[u8], start: usize, end: usize) -> bool {
+    let Some(from) = start.checked_sub(33).filter(|_| end - start == 16) else { return false };
+    let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let flags = text[end..].iter().skip(1).take_while(|byte| hex(byte)).count();
+    text[from..start - 1].iter().all(hex)
+        && text[start - 1] == b'-'
+        && begins(text, from)
+        && text.get(end) == Some(&b'-')
+        && matches!(flags, 1 | 2)
+        && ends(text, end + 1 + flags)
 }
 
 /// Where the next group of digits begins.

@@ -83,6 +83,20 @@ pub(super) fn is_secret(name: &[u8]) -> bool {
     })
 }
 
+/// How the last part of a key ends that names a trace or a span.
+const TRACES: [&[u8]; 3] = [b"traceid", b"spanid", b"parentid"];
+
+/// Whether an attribute holds nothing but the id of a trace or a span: by its key, and by its form (16 or 32 hex digits,
+/// or a number of 64 bits). Of every thousand of them some have digits only, and of these one in fifty passes for a
+/// card. An id under any other key may be one.
+pub(super) fn is_trace_id(key: &[u8], value: &[u8]) -> bool {
+    let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let form = matches!(value.len(), 16 | 32) && value.iter().all(hex)
+        || (1..=20).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    form && last_part(key)
+        .is_some_and(|(part, length)| TRACES.iter().any(|ending| part[..length].ends_with(ending)))
+}
+
 /// Keys whose values are masked whole.
 #[derive(Debug)]
 pub(super) struct BlockedKeys {

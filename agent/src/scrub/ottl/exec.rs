@@ -20,7 +20,7 @@ use crate::scrub::{
     list::{List, State},
     pattern::{Caches, PatternId, Patterns},
     rule::{Did, Place},
-    run::{Captured, Run},
+    run::{Above, Captured, Run},
     value,
 };
 
@@ -43,6 +43,11 @@ struct Unfit;
 
 /// Runs a statement.
 pub(in crate::scrub) fn run(statement: &Statement, run: &mut Run<'_>) {
+    edit(statement, run);
+    run.caches.budget.spent(run.above.take_read() as usize);
+}
+
+fn edit(statement: &Statement, run: &mut Run<'_>) {
     match &statement.editor {
         Editor::Set(Target::Attribute(key), value) => set_attribute(statement, run, key, value),
         Editor::Set(Target::Text(number), value) => set_text(statement, run, *number, value),
@@ -246,7 +251,7 @@ fn set_attribute(statement: &Statement, run: &mut Run<'_>, key: &Key, value: &Ex
 /// Evaluates into the run's scratch text, so that the list can be changed after.
 fn evaluate_out(value: &Expr, run: &mut Run<'_>, current: Current) -> Result<ValueKind, Unfit> {
     if let Expr::General(general) = value {
-        let seen = Seen { list: run.list, buf: run.buf, captured: run.captured, keys: run.keys, general };
+        let seen = Seen { list: run.list, buf: run.buf, above: run.above, keys: run.keys, general };
         let own = current.and_then(|current| seen.own(current));
         let mut eval = Eval::new(run.patterns, run.caches, false);
         eval.own = own;
@@ -256,7 +261,7 @@ fn evaluate_out(value: &Expr, run: &mut Run<'_>, current: Current) -> Result<Val
         run.out.extend_from_slice(&content);
         return Ok(kind);
     }
-    let view = View { list: run.list, buf: run.buf, captured: run.captured, patterns: run.patterns };
+    let view = View { list: run.list, buf: run.buf, above: run.above, patterns: run.patterns };
     // A hash on its own, which is the usual case, needs no text in between.
     let (hashed, value) = match value {
         Expr::Sha256(inner) => (true, &**inner),
@@ -355,7 +360,7 @@ type Test<'t> = dyn FnMut((ValueKind, &[u8])) -> bool + 't;
 struct View<'v> {
     list: &'v List,
     buf: &'v [u8],
-    captured: &'v [Captured],
+    above: &'v Above,
     patterns: &'v Patterns,
 }
 
@@ -363,7 +368,7 @@ struct View<'v> {
 fn holds(statement: &Statement, run: &mut Run<'_>, current: Current) -> bool {
     let Some(condition) = &statement.condition else { return true };
     if let Condition::General(general) = condition {
-        let seen = Seen { list: run.list, buf: run.buf, captured: run.captured, keys: run.keys, general };
+        let seen = Seen { list: run.list, buf: run.buf, above: run.above, keys: run.keys, general };
         let own = current.and_then(|current| seen.own(current));
         let mut eval = Eval::new(run.patterns, run.caches, statement.mode == ErrorMode::DropValue);
         eval.own = own;
@@ -373,7 +378,7 @@ fn holds(statement: &Statement, run: &mut Run<'_>, current: Current) -> bool {
         }
         return holds;
     }
-    let view = View { list: run.list, buf: run.buf, captured: run.captured, patterns: run.patterns };
+    let view = View { list: run.list, buf: run.buf, above: run.above, patterns: run.patterns };
     can_be(condition, true, &view, run.caches, current)
 }
 
@@ -431,12 +436,12 @@ fn any_value(expr: &Expr, view: &View<'_>, current: Current, test: &mut Test<'_>
             }
             !found && test((ValueKind::Empty, &[]))
         }
-        Expr::Captured(slot) if !view.captured[*slot].is_empty() => {
-            let captured = &view.captured[*slot];
+        Expr::Captured(slot) if !view.above.slot(*slot).is_empty() => {
+            let captured = view.above.slot(*slot);
             captured.len() > MAX_CHOICES
-                || captured
-                    .iter()
-                    .any(|(kind, content)| content.len() > MAX_FROM_ABOVE || test((*kind, content)))
+                || captured.iter().any(|(kind, content)| {
+                    content.len() > MAX_FROM_ABOVE || test((*kind, view.above.read(content)))
+                })
         }
         // A value that can't be made is no value.
         expr => match evaluate(expr, view, current) {
@@ -469,9 +474,9 @@ fn evaluate<'v>(expr: &'v Expr, view: &View<'v>, current: Current) -> Result<Val
                 Cow::Borrowed(text.map_or(&[][..], |text| view.list.bytes(view.buf, text.value))),
             )
         }
-        Expr::Captured(slot) => match view.captured[*slot].first() {
+        Expr::Captured(slot) => match view.above.slot(*slot).first() {
             Some((_, content)) if content.len() > MAX_FROM_ABOVE => return Err(Unfit),
-            Some((kind, content)) => (*kind, Cow::Borrowed(&content[..])),
+            Some((kind, content)) => (*kind, Cow::Borrowed(view.above.read(content))),
             None => nil,
         },
         Expr::Sha256(inner) => {
@@ -507,7 +512,7 @@ fn evaluate<'v>(expr: &'v Expr, view: &View<'v>, current: Current) -> Result<Val
 struct Seen<'v> {
     list: &'v List,
     buf: &'v [u8],
-    captured: &'v [Captured],
+    above: &'v Above,
     keys: &'v Keys,
     general: &'v General,
 }
@@ -524,7 +529,7 @@ impl<'v> Seen<'v> {
             return None;
         }
         let (_, slot) = self.general.captured.iter().find(|(known, _)| **known == *name)?;
-        Some(&self.captured[*slot])
+        Some(self.above.slot(*slot))
     }
 }
 
@@ -562,7 +567,8 @@ impl Seen<'_> {
         if let Some(values) = self.slot(owner, name) {
             let Pick::Nth(nth) = pick else { return Any::Nil };
             let value = values.get(nth).or(values.last());
-            return value.map_or(Any::Nil, |(kind, content)| Any::of(*kind, Cow::Borrowed(content)));
+            return value
+                .map_or(Any::Nil, |(kind, content)| Any::of(*kind, Cow::Borrowed(self.above.read(content))));
         }
         let index = match pick {
             Pick::At(index) => Some(index),

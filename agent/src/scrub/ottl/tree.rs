@@ -173,6 +173,9 @@ impl Runner<'_, '_, '_> {
         }
         // From the last, because an edit may remove the one that it treats.
         for at in places.into_iter().rev() {
+            if self.request.is_exhausted() {
+                return;
+            }
             let own = match &keys[0] {
                 Key::Name(name) => Some(Own { owner: place.owner, name, at }),
                 Key::Index(_) => None,

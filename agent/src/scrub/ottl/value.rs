@@ -78,6 +78,17 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// How many bytes it has: none for `nil`, 8 for a number.
+    pub(in crate::scrub) fn len(&self) -> usize {
+        match self {
+            Self::Text(content) | Self::Bytes(content) | Self::List(content) | Self::Map(content) => {
+                content.len()
+            }
+            Self::Nil => 0,
+            _ => 8,
+        }
+    }
+
     /// Text.
     pub(in crate::scrub) fn text(text: impl Into<String>) -> Self {
         Self::Text(Cow::Owned(text.into().into_bytes()))

@@ -202,7 +202,7 @@ proptest! {
         let template = Template::literal("<>");
         let mut with = Vec::new();
         let found = CACHES.with_borrow_mut(|caches| {
-            caches.begin(text.len());
+            caches.budget.begin(text.len());
             patterns.replace(id, caches, text.as_bytes(), &template, &mut with)
         });
         let regex = &patterns.get(id).regex;
@@ -268,16 +268,16 @@ fn a_search_that_looks_far_behind_each_match_is_stopped() {
     let mut caches = patterns.caches();
     let template = Template::literal("-");
     let mut out = b"before".to_vec();
-    caches.begin(text.len());
+    caches.budget.begin(text.len());
     assert!(patterns.replace(id, &mut caches, &text, &template, &mut out));
     assert_eq!(out, b"before[DROPPED]");
-    assert_eq!((caches.take_dropped(), caches.take_dropped()), (1, 0));
+    assert_eq!((caches.budget.take_dropped(), caches.budget.take_dropped()), (1, 0));
     // What has one match or none is searched all the same, and the next request may cost as much again.
     out.clear();
     assert!(!patterns.replace(id, &mut caches, b"nothing here: bbb", &template, &mut out));
-    caches.begin(3);
+    caches.budget.begin(3);
     assert!(patterns.replace(id, &mut caches, b"bab", &template, &mut out));
-    assert_eq!((&out[..], caches.take_dropped()), (&b"b-b"[..], 0));
+    assert_eq!((&out[..], caches.budget.take_dropped()), (&b"b-b"[..], 0));
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn many_short_matches_in_a_long_text_are_no_reason_to_drop_it() {
     let text = "123-45-6789 and so on, ".repeat(40_000);
     let mut caches = patterns.caches();
     let mut out = Vec::new();
-    caches.begin(text.len());
+    caches.budget.begin(text.len());
     assert!(patterns.replace(id, &mut caches, text.as_bytes(), &Template::literal("*"), &mut out));
     assert_eq!(out, "* and so on, ".repeat(40_000).into_bytes());
 }

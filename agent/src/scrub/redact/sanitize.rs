@@ -8,6 +8,7 @@ use crate::{
 };
 
 use crate::scrub::{
+    budget::{Budget, DROPPED},
     builder::Builder,
     database::{Language, Sanitizers},
     keys::KeyId,
@@ -150,15 +151,17 @@ impl Sanitizer {
         let job = Job { sanitizer: self, rules, treatment, told };
         match item.kind {
             ValueKind::String | ValueKind::Bytes => {
-                job.text(content, run.out, matched) && run.list.set(run.buf, index, item.kind, run.out)
+                job.text(content, &mut run.caches.budget, run.out, matched)
+                    && run.list.set(run.buf, index, item.kind, run.out)
             }
             ValueKind::Array | ValueKind::KvList => {
+                let budget = &mut run.caches.budget;
                 let new = value::rewrite(item.kind, content, &mut |leaf, content| {
                     let Leaf::Value(kind @ (ValueKind::String | ValueKind::Bytes)) = leaf else {
                         return None;
                     };
                     let mut out = Vec::new();
-                    job.text(content, &mut out, matched).then_some((kind, out))
+                    job.text(content, budget, &mut out, matched).then_some((kind, out))
                 });
                 new.is_some_and(|new| run.list.set(run.buf, index, item.kind, &new))
             }
@@ -185,6 +188,8 @@ impl Sanitizer {
                     }
                 }
             };
+            // Looked at once for each of at most eight sanitizers, and only one text of a span.
+            run.caches.budget.look(run.list.bytes(run.buf, text.value).len());
             if let Some(which) = self.url.filter(|_| self.url_names)
                 && url::sanitize_name(run.list.bytes(run.buf, text.value), which, run.out)
             {
@@ -212,20 +217,26 @@ struct Job<'j> {
 }
 
 impl Job<'_> {
-    /// Writes the sanitized text. `false` where nothing changes.
-    fn text(self, text: &[u8], out: &mut Vec<u8>, matched: &mut Vec<Match>) -> bool {
+    /// Writes the sanitized text, or a mark where it costs too much. `false` where nothing changes.
+    fn text(self, text: &[u8], budget: &mut Budget, out: &mut Vec<u8>, matched: &mut Vec<Match>) -> bool {
         let mut current: Option<Vec<u8>> = None;
-        if let (Some(part), Some(which)) = (self.treatment.url, self.sanitizer.url)
-            && url::sanitize(text, part, which, out)
-        {
-            current = Some(std::mem::take(out));
-            matched.extend(self.rules.url.map(|rule| (rule, Did::Masked)));
+        if let (Some(part), Some(which)) = (self.treatment.url, self.sanitizer.url) {
+            if !budget.spend(text.len()) {
+                return drop_text(budget, out);
+            }
+            if url::sanitize(text, part, which, out) {
+                current = Some(std::mem::take(out));
+                matched.extend(self.rules.url.map(|rule| (rule, Did::Masked)));
+            }
         }
         let database = self.treatment.database;
         let languages = self.told.languages().filter(|language| database.meet(language.sanitizer()));
         let guessed =
             (self.told.is_empty() && self.sanitizer.fallback).then(|| database.guess(text)).flatten();
         for language in languages.chain(guessed) {
+            if !budget.spend(text.len()) {
+                return drop_text(budget, out);
+            }
             if language.sanitize(current.as_deref().unwrap_or(text), out) {
                 current = Some(std::mem::take(out));
                 // A guess may be another language of the same form than the one that is enabled.
@@ -238,6 +249,15 @@ impl Job<'_> {
         *out = new;
         true
     }
+}
+
+/// Writes the mark of a text that is dropped.
+#[cold]
+fn drop_text(budget: &mut Budget, out: &mut Vec<u8>) -> bool {
+    budget.dropped(1);
+    out.clear();
+    out.extend_from_slice(DROPPED);
+    true
 }
 
 /// The sanitizers that are enabled, with their names and their keys.

@@ -52,30 +52,14 @@ pub(in crate::scrub) struct Seen<'r, 'a> {
     pub(in crate::scrub) cache: &'r Value<'static>,
 }
 
+/// What it costs to look at an attribute or a field for its name, in bytes.
+const NAME: usize = 4;
+
 impl World for Seen<'_, '_> {
     fn read(&self, owner: Context, field: Field, keys: &[Key], pick: Pick) -> Value<'_> {
-        if field == Field::Cache {
-            return borrowed(self.cache).dig(keys);
-        }
-        if field == Field::EventIndex {
-            return Value::Int(self.cursor.item.map_or(0, |(_, number)| number.cast_signed() as i64));
-        }
-        let node = match field {
-            Field::StatusCode | Field::StatusMessage => {
-                return self.cursor.span.map_or(Value::Nil, |span| self.request.status(span, field));
-            }
-            Field::SchemaUrl => Request::holder(self.cursor, owner),
-            _ => self.request.message(self.cursor, owner),
-        };
-        let Some(id) = node else {
-            return if field == Field::Attributes { Value::Nil } else { scalar(field, None, keys) };
-        };
-        match field {
-            Field::Attributes => self.request.nodes[id].attribute_value(keys, pick),
-            Field::Events => self.request.items(id, Kind::Event).dig(keys),
-            Field::Links => self.request.items(id, Kind::Link).dig(keys),
-            field => self.request.nodes[id].scalar(field, keys),
-        }
+        let value = self.value(owner, field, keys, pick);
+        self.request.look(value.len());
+        value
     }
 
     fn occurrences(&self, owner: Context, name: &str) -> usize {
@@ -85,6 +69,37 @@ impl World for Seen<'_, '_> {
     fn is_root(&self) -> bool {
         let Some(span) = self.cursor.span else { return false };
         self.request.nodes[span].field(4).is_none_or(|parent| parent.iter().all(|byte| *byte == 0))
+    }
+}
+
+impl Seen<'_, '_> {
+    fn value(&self, owner: Context, field: Field, keys: &[Key], pick: Pick) -> Value<'_> {
+        if field == Field::Cache {
+            return borrowed(self.cache).dig(keys);
+        }
+        if field == Field::EventIndex {
+            return Value::Int(self.cursor.item.map_or(0, |(_, number)| number.cast_signed() as i64));
+        }
+        let node = match field {
+            Field::StatusCode | Field::StatusMessage => {
+                return self.cursor.span.map_or(Value::Nil, |span| {
+                    self.request.look_over(span);
+                    self.request.status(span, field)
+                });
+            }
+            Field::SchemaUrl => Request::holder(self.cursor, owner),
+            _ => self.request.message(self.cursor, owner),
+        };
+        let Some(id) = node else {
+            return if field == Field::Attributes { Value::Nil } else { scalar(field, None, keys) };
+        };
+        self.request.look_over(id);
+        match field {
+            Field::Attributes => self.request.nodes[id].attribute_value(keys, pick),
+            Field::Events => self.request.items(id, Kind::Event).dig(keys),
+            Field::Links => self.request.items(id, Kind::Link).dig(keys),
+            field => self.request.nodes[id].scalar(field, keys),
+        }
     }
 }
 
@@ -122,7 +137,9 @@ impl<'a> Request<'a> {
         owner: Context,
         name: &str,
     ) -> impl Iterator<Item = usize> {
-        self.message(cursor, owner).into_iter().flat_map(move |id| self.nodes[id].places(name))
+        let node = self.message(cursor, owner);
+        node.into_iter().for_each(|id| self.look_over(id));
+        node.into_iter().flat_map(move |id| self.nodes[id].places(name))
     }
 
     /// Where a context's message lies in the request as it was read: for a resource or a scope all that is under it.
@@ -153,6 +170,7 @@ impl<'a> Request<'a> {
 
     /// The keys of a span's attributes.
     pub(in crate::scrub) fn span_keys(&self, cursor: Cursor) -> impl Iterator<Item = &[u8]> {
+        cursor.span.into_iter().for_each(|span| self.look_over(span));
         cursor.span.into_iter().flat_map(|span| self.nodes[span].attributes()).map(|(key, _, _)| key)
     }
 
@@ -163,8 +181,10 @@ impl<'a> Request<'a> {
         owner: Context,
         name: &str,
     ) -> impl Iterator<Item = Value<'_>> {
-        let node = self.message(cursor, owner).map(|id| &self.nodes[id]);
-        node.into_iter().flat_map(move |node| node.values(name))
+        let node = self.message(cursor, owner);
+        node.into_iter().for_each(|id| self.look_over(id));
+        let values = node.into_iter().flat_map(move |id| self.nodes[id].values(name));
+        values.inspect(|value| self.look(value.len()))
     }
 
     /// Reads a message into its node: somebody is about to work on it.
@@ -178,6 +198,7 @@ impl<'a> Request<'a> {
     pub(in crate::scrub) fn remove(&mut self, cursor: Cursor, owner: Context, places: &[usize]) {
         let Some(id) = self.message(cursor, owner).filter(|_| !places.is_empty()) else { return };
         let mut place = 0;
+        self.look_over(id);
         self.open(id).attributes.retain(|_| {
             place += 1;
             places.binary_search(&(place - 1)).is_err()
@@ -270,6 +291,8 @@ impl<'a> Request<'a> {
             _ => Some(self.message_to_write(cursor, owner)?),
         };
         let Some(id) = node else { return Ok(false) };
+        self.look(new.map_or(0, Value::len));
+        self.look_over(id);
         let kind = self.nodes[id].kind;
         let message = self.open(id);
         let changed = match field {
@@ -287,6 +310,21 @@ impl<'a> Node<'a> {
     /// As it came. Nothing else may look at it once it was opened.
     pub(super) fn raw(&self) -> Raw<'a> {
         Raw { kind: self.kind, body: self.body }
+    }
+
+    /// What a look at it for a name costs, in bytes. A resource and a scope are looked at from all their spans, so that
+    /// their fields are counted; a span is looked at from inside.
+    pub(super) fn weight(&self) -> usize {
+        match (&self.opened, self.kind) {
+            (Some(opened), _) => NAME * (opened.attributes.len() + opened.fields.len()),
+            (None, Kind::Resource | Kind::Scope) => {
+                if self.fields.get() == 0 {
+                    self.fields.set(self.raw().fields().count() as u32);
+                }
+                NAME * self.fields.get() as usize
+            }
+            (None, _) => self.body.len() / 8,
+        }
     }
 
     /// What is still only bytes.
