@@ -417,7 +417,7 @@ impl Rewrite for Rewriter<'_> {
             refused: false,
         };
         for step in steps {
-            if step.is_ours() || !run.caches.budget.is_exhausted() {
+            if !run.caches.budget.is_exhausted() || step.is_ours() {
                 step.run(part.kind, &self.plan.redactors, &mut run);
             }
         }

@@ -113,7 +113,8 @@ const MAX_NODES: usize = 1 << 18;
 impl<'a> Request<'a> {
     /// Reads a request, down to where its spans are. Steps may look at so many bytes of it.
     pub(super) fn read(buf: &'a [u8], allowance: Allowance) -> Self {
-        let mut request = Self { buf, nodes: Vec::new(), roots: Vec::new(), allowance, looked: Cell::default() };
+        let mut request =
+            Self { buf, nodes: Vec::new(), roots: Vec::new(), allowance, looked: Cell::default() };
         let mut rest = buf;
         while let Some((tag, body)) = value::next_field(&mut rest) {
             if tag == 0x0a {
@@ -134,7 +135,16 @@ impl<'a> Request<'a> {
     }
 
     fn add(&mut self, kind: Kind, parent: NodeId, body: &'a [u8]) -> NodeId {
-        let node = Node { kind, parent, body, opened: None, fields: Cell::default(), made: false, dirty: false, dropped: false };
+        let node = Node {
+            kind,
+            parent,
+            body,
+            opened: None,
+            fields: Cell::default(),
+            made: false,
+            dirty: false,
+            dropped: false,
+        };
         self.nodes.push(node);
         self.nodes.len() - 1
     }
