@@ -1,6 +1,8 @@
 //! What a sender can make scrubbing cost, counted in bytes that are looked at: the same on every machine.
 //! `cargo xtask bench adversary` measures the time.
 
+use std::fmt::Write as _;
+
 use spanwarden::scrub::PlanScratch;
 use spanwarden_tests::adversary::{self, BOUND, SHAPES, Shape};
 
@@ -19,7 +21,8 @@ fn no_request_is_looked_at_much_more_often_than_benign_ones() {
             let (looks, unit) = adversary::search(shape, SIZE, STEPS, |request| {
                 adversary::looks(&plan, &mut scratch, request)
             });
-            table += &format!("{name}, {shape:?}: {looks:.1} against {benign:.1}, {unit:?}\n");
+            writeln!(table, "{name}, {shape:?}: {looks:.1} against {benign:.1}, {unit:?}")
+                .expect("a string takes it");
             worst = worst.max(looks / benign);
         }
     }

@@ -111,7 +111,7 @@ fn borrowed<'v>(value: &'v Value<'static>) -> Value<'v> {
     }
 }
 
-impl<'a> Request<'a> {
+impl Request<'_> {
     /// The message of a context; none where the wire has none.
     pub(in crate::scrub) fn message(&self, cursor: Cursor, owner: Context) -> Option<NodeId> {
         match owner {
@@ -138,7 +138,9 @@ impl<'a> Request<'a> {
         name: &str,
     ) -> impl Iterator<Item = usize> {
         let node = self.message(cursor, owner);
-        node.into_iter().for_each(|id| self.look_over(id));
+        if let Some(id) = node {
+            self.look_over(id);
+        }
         node.into_iter().flat_map(move |id| self.nodes[id].places(name))
     }
 
@@ -170,7 +172,9 @@ impl<'a> Request<'a> {
 
     /// The keys of a span's attributes.
     pub(in crate::scrub) fn span_keys(&self, cursor: Cursor) -> impl Iterator<Item = &[u8]> {
-        cursor.span.into_iter().for_each(|span| self.look_over(span));
+        if let Some(span) = cursor.span {
+            self.look_over(span);
+        }
         cursor.span.into_iter().flat_map(|span| self.nodes[span].attributes()).map(|(key, _, _)| key)
     }
 
@@ -182,7 +186,9 @@ impl<'a> Request<'a> {
         name: &str,
     ) -> impl Iterator<Item = Value<'_>> {
         let node = self.message(cursor, owner);
-        node.into_iter().for_each(|id| self.look_over(id));
+        if let Some(id) = node {
+            self.look_over(id);
+        }
         let values = node.into_iter().flat_map(move |id| self.nodes[id].values(name));
         values.inspect(|value| self.look(value.len()))
     }
