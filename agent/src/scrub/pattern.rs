@@ -235,10 +235,10 @@ impl Patterns {
         let before = out.len();
         let mut searcher = Searcher::new(Input::new(text));
         let mut copied = 0;
-        let (mut found, mut spent) = (false, false);
+        let (mut found, mut spent, mut ascii) = (false, false, None);
         while let Some(range) = searcher.advance(|input| {
             let from = input.start();
-            let (range, cost) = match pattern.short_cut(text, from, groups) {
+            let (range, cost) = match pattern.short_cut(text, from, groups, &mut ascii) {
                 Some(found) => (found.range.map(|range| Match::must(0, range)), found.looks),
                 None => pattern.search(text, from, groups, caches, id),
             };
@@ -347,9 +347,15 @@ impl Pattern {
 
     /// What can be said without the engine.
     #[inline]
-    fn short_cut(&self, text: &[u8], from: usize, groups: bool) -> Option<chain::Found> {
+    fn short_cut(
+        &self,
+        text: &[u8],
+        from: usize,
+        groups: bool,
+        ascii: &mut Option<bool>,
+    ) -> Option<chain::Found> {
         match &self.chain {
-            Some(chain) if !groups => chain.find(text, from),
+            Some(chain) if !groups => chain.find(text, from, ascii),
             _ => None,
         }
     }

@@ -141,16 +141,17 @@ impl Chain {
                 .any(|next| (0..=255u8).any(|byte| self.takes(link, byte) && self.takes(next, byte)))
     }
 
-    /// The leftmost match from `from` on. `None` where it can't say.
+    /// The leftmost match from `from` on. `None` where it can't say. `ascii` is whether the text is, once that was asked:
+    /// kept from match to match, or each would look at all of it.
     #[inline]
-    pub(super) fn find(&self, text: &[u8], from: usize) -> Option<Found> {
+    pub(super) fn find(&self, text: &[u8], from: usize, ascii: &mut Option<bool>) -> Option<Found> {
         let mut at = from;
         let mut looks = 0;
         loop {
             let Some(offset) = text.get(at..).and_then(|rest| memchr::memchr(self.rare, rest)) else {
                 return Some(Found { range: None, looks });
             };
-            if self.ascii && looks == 0 && !text.is_ascii() {
+            if self.ascii && looks == 0 && !*ascii.get_or_insert_with(|| text.is_ascii()) {
                 return None;
             }
             at += offset;
@@ -242,8 +243,8 @@ mod tests {
     #[test]
     fn a_search_that_takes_too_long_is_given_up() {
         let chain = chain("@[^z]*z").expect("a chain");
-        assert_eq!(chain.find("@a".repeat(1000).as_bytes(), 0), None);
-        assert_eq!(chain.find("é@z".as_bytes(), 0), None);
+        assert_eq!(chain.find("@a".repeat(1000).as_bytes(), 0, &mut None), None);
+        assert_eq!(chain.find("é@z".as_bytes(), 0, &mut None), None);
     }
 
     proptest! {
@@ -258,8 +259,8 @@ mod tests {
             let hir = go::parse(CHAINS[which]).expect("a pattern").hir;
             let regex = regex_automata::meta::Regex::builder().build_from_hir(&hir).expect("a pattern");
             let theirs: Vec<_> = regex.find_iter(&text).map(|found| found.range()).collect();
-            let (mut ours, mut from) = (Vec::new(), 0);
-            while let Some(found) = chain.find(text.as_bytes(), from) {
+            let (mut ours, mut from, mut ascii) = (Vec::new(), 0, None);
+            while let Some(found) = chain.find(text.as_bytes(), from, &mut ascii) {
                 let Some(range) = found.range else {
                     prop_assert_eq!(&ours, &theirs, "{}", CHAINS[which]);
                     break;
