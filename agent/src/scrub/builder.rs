@@ -19,7 +19,7 @@ use super::{
     filter::{self, Filter},
     k8s::Extract,
     keys::{KeyId, Keys},
-    matching::Choice,
+    matching::{Choice, ChoiceInWalk},
     metrics::Handles,
     ottl::{self, lower::lower, program, resolve::Resolver},
     pattern::{Patterns, gate::Gate},
@@ -75,6 +75,8 @@ pub(super) enum Step {
     Statement(Box<ottl::Statement>),
     /// Runs an action.
     Action(actions::Step),
+    /// Runs actions on chosen spans.
+    Chosen(Box<(ChoiceInWalk, Vec<actions::Step>)>),
     /// Remembers a resource attribute for the spans below.
     Capture(usize, KeyId),
 }
@@ -95,6 +97,14 @@ impl Step {
             Self::Detect(step) => step.run(run),
             Self::Statement(statement) => ottl::exec::run(statement, run),
             Self::Action(step) => step.run(run),
+            Self::Chosen(chosen) => {
+                let (spans, actions) = &**chosen;
+                if spans.has(run) {
+                    for action in actions {
+                        action.run(run);
+                    }
+                }
+            }
             Self::Capture(slot, id) => {
                 let list = &run.list;
                 let values = list.with_key(*id).map(|index| {
@@ -310,7 +320,12 @@ impl Builder {
             self.steps[slot(Kind::Span)].extend(actions.into_iter().map(Step::Action));
         } else {
             let spans = Choice::new(&config.spans, &mut self.patterns)?;
-            self.tree(TreeStep::Actions(spans, actions));
+            if self.is_on_tree() || !spans.fits_walk() {
+                self.tree(TreeStep::Actions(spans, actions));
+            } else {
+                let spans = spans.lower(self);
+                self.steps[slot(Kind::Span)].push(Step::Chosen(Box::new((spans, actions))));
+            }
         }
         Ok(())
     }

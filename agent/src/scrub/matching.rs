@@ -16,9 +16,13 @@ use super::{
         tree::Work,
         value::{Key, Value},
     },
-    pattern::{PatternId, Patterns},
+    pattern::{Caches, PatternId, Patterns},
     request::{Cursor, Request, Seen},
 };
+
+mod in_walk;
+
+pub(super) use in_walk::ChoiceInWalk;
 
 /// Which spans.
 #[derive(Debug)]
@@ -102,12 +106,9 @@ impl Matcher {
         let mut attribute = |owner, key: &Key, test: Option<&Test>| {
             let Key::Name(name) = key else { return false };
             let values = seen.request.values(seen.cursor, owner, name);
-            let mut holds = values.map(|value| test.is_none_or(|test| test.holds(&value, work)));
-            if one_is_enough {
-                holds.any(|holds| holds)
-            } else {
-                holds.next().is_some_and(|first| first && holds.all(|holds| holds))
-            }
+            let holds =
+                values.map(|value| test.is_none_or(|test| test.holds(&value, work.patterns, work.caches)));
+            enough(holds, one_is_enough)
         };
         let service = Key::Name("service.name".into());
         (self.kinds.is_empty()
@@ -118,21 +119,35 @@ impl Matcher {
             && self.attributes.iter().all(|(key, test)| attribute(Context::Span, key, test.as_ref()))
             && self.resources.iter().all(|(key, test)| attribute(Context::Resource, key, test.as_ref()))
             && (self.span_names.is_empty()
-                || self.span_names.iter().any(|test| test.holds(&span(Field::Text(5)), work)))
+                || self
+                    .span_names
+                    .iter()
+                    .any(|test| test.holds(&span(Field::Text(5)), work.patterns, work.caches)))
             && (self.libraries.is_empty()
                 || self.libraries.iter().any(|(name, version)| {
-                    name.holds(&scope(1), work)
-                        && version.as_ref().is_none_or(|version| version.holds(&scope(2), work))
+                    name.holds(&scope(1), work.patterns, work.caches)
+                        && version
+                            .as_ref()
+                            .is_none_or(|version| version.holds(&scope(2), work.patterns, work.caches))
                 }))
     }
 }
 
+/// Whether one of the values is enough, or all of them are.
+fn enough(mut holds: impl Iterator<Item = bool>, one_is_enough: bool) -> bool {
+    if one_is_enough {
+        holds.any(|holds| holds)
+    } else {
+        holds.next().is_some_and(|first| first && holds.all(|holds| holds))
+    }
+}
+
 impl Test {
-    fn holds(&self, value: &Value<'_>, work: &mut Work<'_>) -> bool {
+    fn holds(&self, value: &Value<'_>, patterns: &Patterns, caches: &mut Caches) -> bool {
         match self {
             Self::Equal(wanted) => value.compare(CompareOp::Equal, wanted),
             Self::Pattern(pattern) => match value.to_text() {
-                Ok(Some(text)) => work.patterns.is_match(*pattern, work.caches, &text),
+                Ok(Some(text)) => patterns.is_match(*pattern, caches, &text),
                 _ => false,
             },
         }

@@ -84,7 +84,6 @@ impl Rules {
     pub(super) fn run(&self, request: &mut Request<'_>, work: &mut Work<'_>) {
         request.each(Kind::Span, &mut |request, cursor| {
             if self.spans.has(request, cursor, work) {
-                request.enter(cursor, Context::Span);
                 self.name_from_attributes(request, cursor, work);
                 self.attributes_from_name(request, cursor, work);
                 self.set_status(request, cursor, work);

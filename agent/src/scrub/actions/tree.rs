@@ -30,7 +30,6 @@ pub(in crate::scrub) fn run(
 ) {
     request.each(Kind::Span, &mut |request, cursor| {
         if spans.has(request, cursor, work) {
-            request.enter(cursor, Context::Span);
             for action in actions {
                 Action { step: action, request, cursor, work }.run();
             }
@@ -50,6 +49,10 @@ impl Action<'_, '_, '_> {
     fn run(&mut self) {
         let name = &self.step.key.name;
         let here = self.places(name);
+        if here.len() > 1 {
+            // Each is looked at by its place, for which what is not opened is read from its beginning.
+            self.request.enter(self.cursor, Context::Span);
+        }
         match &self.step.what {
             What::Insert(source) if here.is_empty() => self.put(source),
             What::Update(source) if !here.is_empty() => self.put(source),

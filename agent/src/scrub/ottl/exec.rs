@@ -36,7 +36,7 @@ type Value<'v> = (ValueKind, Cow<'v, [u8]>);
 const MAX_CHOICES: usize = 8;
 
 /// Longest value of a resource that is read from below, in bytes: each of its spans may read it again.
-const MAX_FROM_ABOVE: usize = 4096;
+pub(in crate::scrub) const MAX_FROM_ABOVE: usize = 4096;
 
 /// A function was given what it can't take.
 struct Unfit;

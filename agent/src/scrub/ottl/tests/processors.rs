@@ -188,6 +188,64 @@ fn every_action_on_all_spans_and_on_chosen_ones() {
     check(&chosen(json!({"match_type": "strict", "span_names": ["POST /"]})), &before, &before);
 }
 
+/// The walk and the tree choose the same spans.
+#[test]
+fn spans_are_chosen_alike_in_a_walk_and_on_a_tree() {
+    let spans = [
+        json!({"attributes": {"k": "v", "n": 1, "gone": 1}, "resource": {"attributes": {"service.name": "a"}}}),
+        json!({"name": "POST /", "attributes": [["k", "v"], ["k", "w"], ["gone", 1]]}),
+        json!({"attributes": {"k": "w", "n": 2, "gone": 1}, "resource": {"attributes": [["service.name", "a"], ["service.name", "b"]]}}),
+        json!({"name": "", "attributes": {"gone": 1}, "resource": {"attributes": {"team": "x".repeat(5000)}}}),
+    ];
+    let strict = |properties: Json| {
+        let mut all = properties;
+        all["match_type"] = json!("strict");
+        all
+    };
+    let regexp = |properties: Json| {
+        let mut all = properties;
+        all["match_type"] = json!("regexp");
+        all
+    };
+    for (choice, wanted) in [
+        (strict(json!({"services": ["a"]})), [true, false, true, false]),
+        (strict(json!({"services": ["b", "c"]})), [false, false, true, false]),
+        (strict(json!({"span_names": ["GET /"]})), [true, false, true, false]),
+        (regexp(json!({"span_names": ["^$", "POST"]})), [false, true, false, true]),
+        (strict(json!({"attributes": [{"key": "k", "value": "v"}]})), [true, true, false, false]),
+        (
+            strict(json!({"attributes": [{"key": "k"}, {"key": "n", "value": 2}]})),
+            [false, false, true, false],
+        ),
+        (regexp(json!({"attributes": [{"key": "k", "value": "w"}]})), [false, true, true, false]),
+        (regexp(json!({"resources": [{"key": "service.name", "value": "^b"}]})), [false, false, true, false]),
+        (
+            strict(json!({"resources": [{"key": "team"}], "span_names": ["", "POST /"]})),
+            [false, true, false, true],
+        ),
+    ] {
+        let actions = json!([{"key": "gone", "action": "delete"}]);
+        // Kinds of spans are not shown in a walk, and what follows on the tree stays there.
+        let never = strict(json!({"span_kinds": ["SPAN_KIND_PRODUCER"]}));
+        let on_tree = json!({"actions": actions, "include": never});
+        for side in ["include", "exclude"] {
+            let mut chosen = json!({"actions": actions});
+            chosen[side] = choice.clone();
+            let walk = plan(&json!({"attributes": chosen})).expect("it compiles");
+            let tree = plan(&json!({"attributes/0": on_tree, "attributes/1": chosen})).expect("it compiles");
+            let out = [&walk, &tree].map(|plan| shown(&applied(plan, joined(&spans)).data));
+            assert_eq!(out[0], out[1], "{side} {choice}");
+            if side == "include" {
+                let deleted = spans.iter().map(|span| {
+                    let one = shown(&applied(&walk, request(span)).data).to_string();
+                    !one.contains("gone")
+                });
+                assert_eq!(deleted.collect::<Vec<_>>(), wanted, "{choice}");
+            }
+        }
+    }
+}
+
 /// A message takes two bytes of the sender's, and some hundred of ours.
 #[test]
 fn too_many_messages_are_refused() {
