@@ -24,7 +24,7 @@ use crate::{
     pipeline::{admission::Authenticators, graph::Graph},
 };
 
-const BASE: &str = "
+pub(super) const BASE: &str = "
 receivers: {otlp: {protocols: {grpc: }}}
 processors:
   memory_limiter: {check_interval: 1s, limit_mib: 512}
@@ -56,11 +56,16 @@ fn load(text: &str) -> (Config, Shape) {
 fn with_running(test: impl FnOnce(&mut Running)) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
+    test(&mut running(&runtime));
+}
+
+/// What runs `BASE`; `runtime` has been entered.
+pub(super) fn running(runtime: &runtime::Runtime) -> Running {
     let (config, shape) = load(BASE);
     let authenticators = Authenticators::build(&config, Arc::new(NoPods)).expect("there are none");
     let workers = [runtime.handle().clone()];
     let graph = Graph::build(&config, None, &authenticators, &workers).expect("it is good");
-    test(&mut Running::new(&config, shape, &graph, None));
+    Running::new(&config, shape, &graph, None)
 }
 
 fn apply(running: &mut Running, from: &str, to: &str, all: bool) -> String {

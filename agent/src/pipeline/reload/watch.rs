@@ -193,3 +193,41 @@ fn same(one: &Read, other: &Read) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::pipeline::reload::tests::{BASE, running};
+
+    /// A configuration that could not be used for its key file is tried again when that file changes, and not before.
+    #[test]
+    fn a_key_file_that_is_mended_needs_no_signal() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let running = {
+            let _inside = runtime.enter();
+            running(&runtime)
+        };
+        let folder = std::env::temp_dir();
+        let file = |name: &str| folder.join(format!("spanwarden-watch-{name}-{}", std::process::id()));
+        let (config, keys) = (file("config.yaml"), file("keys"));
+        let write = |path: &Path, text: &str| fs::write(path, text).expect("a writable temporary folder");
+        write(&keys, "a: short\n");
+        let hash = format!("[a], hash_function: hmac-sha256, hmac_key_file: {}", keys.display());
+        write(&config, &BASE.replacen("[a]", &hash, 1));
+        let mut watcher = Watcher { running, path: config.clone(), told: None, refused: None };
+        let mut look = || {
+            runtime.block_on(watcher.look(false));
+            (watcher.told.clone(), watcher.refused.clone())
+        };
+        let (told, refused) = look();
+        assert!(told.is_some_and(|told| told.contains("the key has 5 bytes")));
+        assert_eq!(look().1, refused, "nothing has changed");
+        write(&keys, &format!("a: {}\n", "k".repeat(32)));
+        let after = look();
+        fs::remove_file(&config).expect("it is there");
+        fs::remove_file(&keys).expect("it is there");
+        assert_eq!(after, (None, None), "it is in use");
+    }
+}

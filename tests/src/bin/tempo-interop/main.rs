@@ -42,7 +42,6 @@ fn run() -> Result<()> {
     let mut checks = Checks { tempo: Tempo::start(&program)?, files: Directory::new()? };
     println!("Tempo runs at {}", checks.tempo.url());
     fs::write(checks.path("rules.yaml"), pipeline(RULES, "[redaction, transform]"))?;
-    type Check = fn(&mut Checks) -> Result<()>;
     let all: [(&str, Check); 5] = [
         ("what a file shows, Tempo shows", Checks::finds_what_is_in_a_file),
         ("what was scrubbed is clean", Checks::scrubbed_is_clean),
@@ -56,6 +55,8 @@ fn run() -> Result<()> {
     }
     Ok(())
 }
+
+type Check = fn(&mut Checks) -> Result<()>;
 
 /// What all checks share.
 struct Checks {

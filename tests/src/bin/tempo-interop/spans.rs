@@ -24,7 +24,7 @@ pub(crate) fn requests() -> [Request; 2] {
 }
 
 fn resource_spans(trace: u64, number: u8) -> ResourceSpans {
-    let service = if trace % 2 == 0 { "cart \"a\"" } else { "shop" };
+    let service = if trace.is_multiple_of(2) { "cart \"a\"" } else { "shop" };
     ResourceSpans {
         resource: Some(Resource {
             attributes: vec![text("service.name", service), text("team", SECRET)],
