@@ -110,12 +110,16 @@ fn own(run: &mut Run<'_>, key: KeyId, test: Option<&Test>, one_is_enough: bool) 
 /// Asks of the resource's. What is too long to be looked at again with every span leaves the span chosen.
 fn above(run: &mut Run<'_>, slot: usize, test: Option<&Test>, one_is_enough: bool) -> bool {
     let caches = &mut *run.caches;
-    let holds = run.captured[slot].iter().map(|(kind, content): &(ValueKind, Vec<u8>)| {
-        let value = Value::of(*kind, Cow::Borrowed(&content[..]));
+    let holds = run.above.slot(slot).iter().map(|(kind, content): &(ValueKind, Vec<u8>)| {
         test.is_none_or(|test| match content.len() {
-            0..=MAX_FROM_ABOVE => test.holds(&value, run.patterns, caches),
+            0..=MAX_FROM_ABOVE => {
+                let value = Value::of(*kind, Cow::Borrowed(run.above.read(content)));
+                test.holds(&value, run.patterns, caches)
+            }
             _ => one_is_enough,
         })
     });
-    enough(holds, one_is_enough)
+    let holds = enough(holds, one_is_enough);
+    run.caches.budget.spent(run.above.take_read() as usize);
+    holds
 }
