@@ -16,6 +16,7 @@ mod budget;
 mod builder;
 mod database;
 mod detect;
+mod direct;
 mod differences;
 mod filter;
 mod forgery;

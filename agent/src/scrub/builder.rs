@@ -28,7 +28,7 @@ use super::{
     run::Run,
     skip::Skip,
     span::Rules,
-    stage::{Stage, TreeStep, Walk},
+    stage::{Stage, Steps, TreeStep, Walk},
     stamp::Stamp,
 };
 
@@ -128,7 +128,7 @@ pub(super) struct Builder {
     /// What looks everywhere.
     pub(super) gate: Gate,
     /// The walk that is being filled, by kind.
-    pub(super) steps: Walk,
+    pub(super) steps: Steps,
     /// The stages before it, the first of which is a walk.
     pub(super) stages: Vec<Stage>,
     /// Groups of statements so far.
@@ -267,16 +267,21 @@ impl Builder {
     pub(super) fn finish(&mut self) -> (Walk, Vec<Stage>) {
         let mut stages = std::mem::take(&mut self.stages);
         if stages.is_empty() {
-            return (std::mem::take(&mut self.steps), stages);
+            return (self.take_walk(), stages);
         }
         if !self.walks_nothing() {
-            stages.push(Stage::Walk(std::mem::take(&mut self.steps)));
+            stages.push(Stage::Walk(self.take_walk()));
         }
         let later = stages.split_off(1);
         match stages.pop() {
             Some(Stage::Walk(first)) => (first, later),
             _ => unreachable!("the first stage is a walk"),
         }
+    }
+
+    /// The walk that was being filled.
+    fn take_walk(&mut self) -> Walk {
+        Walk::new(std::mem::take(&mut self.steps), &self.redactors, &self.rules)
     }
 
     fn walks_nothing(&self) -> bool {
@@ -286,7 +291,8 @@ impl Builder {
     /// What comes next sees the request as all steps so far leave it, and checked.
     fn end_walk(&mut self) {
         if self.stages.is_empty() || !self.walks_nothing() {
-            self.stages.push(Stage::Walk(std::mem::take(&mut self.steps)));
+            let walk = self.take_walk();
+            self.stages.push(Stage::Walk(walk));
         }
     }
 

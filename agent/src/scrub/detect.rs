@@ -172,6 +172,14 @@ impl Detect {
         }
     }
 
+    /// What the gate finds in each message that there may be something to do in; `None` where that does not say.
+    pub(super) fn windows(&self) -> Option<Hits> {
+        match self.any {
+            When::Hits(windows) if !self.all_types => Some(windows),
+            _ => None,
+        }
+    }
+
     /// Works on one message.
     pub(super) fn run(&self, run: &mut Run<'_>) {
         let gated = matches!(self.any, When::Hits(_)) && !self.all_types;

@@ -17,6 +17,11 @@ impl KeyId {
         if self == Self::UNKNOWN { 0 } else { 1 << (self.0 & 63) }
     }
 
+    /// The key with this place in tables by key.
+    pub(super) fn at(index: usize) -> Self {
+        Self(u16::try_from(index).expect("a table by key is no longer than there are keys"))
+    }
+
     /// Its place in tables by key.
     pub(super) fn index(self) -> usize {
         usize::from(self.0)

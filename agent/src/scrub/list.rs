@@ -361,16 +361,9 @@ impl List {
     }
 
     fn put(&self, out: &mut Vec<u8>, buf: &[u8], number: u32, item: &Item) {
-        let (key, content) = (item.key.range(), item.value.range());
-        // Nearly all are short texts, whose lengths are a byte each.
-        let body = key.len() + content.len() + 6;
-        if item.kind == ValueKind::String && body < 0x80 && number < 0x10 {
-            let length = content.len() as u8;
-            out.extend_from_slice(&[(number as u8) << 3 | 2, body as u8, 0x0a, key.len() as u8]);
-            encode::piece(out, self.source(buf, item.key), key);
-            out.extend_from_slice(&[0x12, length + 2, 0x0a, length]);
-            encode::piece(out, self.source(buf, item.value), content);
-            return;
+        if item.kind == ValueKind::String {
+            let key = (self.source(buf, item.key), item.key.range());
+            return put_string(out, number, key, (self.source(buf, item.value), item.value.range()));
         }
         let (key, content) = (self.bytes(buf, item.key), self.bytes(buf, item.value));
         if matches!(item.kind, ValueKind::Array | ValueKind::KvList) {
@@ -379,6 +372,25 @@ impl List {
         }
         value::put_attribute(out, number, key, item.kind, content);
     }
+}
+
+/// Appends an attribute with a text, as field `number`. Key and text are parts of what is given.
+pub(super) fn put_string(
+    out: &mut Vec<u8>,
+    number: u32,
+    (key_of, key): (&[u8], Range<usize>),
+    (text_of, text): (&[u8], Range<usize>),
+) {
+    // Nearly all are short, and their lengths are a byte each.
+    let body = key.len() + text.len() + 6;
+    if body >= 0x80 || number >= 0x10 {
+        return value::put_attribute(out, number, &key_of[key], ValueKind::String, &text_of[text]);
+    }
+    let length = text.len() as u8;
+    out.extend_from_slice(&[(number as u8) << 3 | 2, body as u8, 0x0a, key.len() as u8]);
+    encode::piece(out, key_of, key);
+    out.extend_from_slice(&[0x12, length + 2, 0x0a, length]);
+    encode::piece(out, text_of, text);
 }
 
 /// The number of the field `attributes`; a message that has none never gets one.

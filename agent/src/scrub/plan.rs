@@ -28,6 +28,7 @@ use crate::{
 use super::{
     budget::DROPPED as MARK,
     builder::{Builder, Step, slot},
+    direct,
     forgery,
     keys::Keys,
     list::List,
@@ -55,7 +56,7 @@ pub struct Plan {
     keys: Keys,
     gate: Gate,
     /// The first walk, which also checks the request.
-    steps: Walk,
+    first: Walk,
     /// What comes after it.
     later: Vec<Stage>,
     redactors: Vec<Redactor>,
@@ -74,7 +75,7 @@ pub struct Plan {
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plan")
-            .field("steps", &self.steps.iter().map(Vec::len).sum::<usize>())
+            .field("steps", &self.first.steps.iter().map(Vec::len).sum::<usize>())
             .finish_non_exhaustive()
     }
 }
@@ -102,6 +103,7 @@ struct Work {
     caches: Caches,
     found: Found,
     list: List,
+    direct: direct::Scratch,
     out: Vec<u8>,
     tally: Vec<Tally>,
     account: Account,
@@ -144,14 +146,14 @@ impl Plan {
         for component in processors {
             builder.processor(component)?;
         }
-        let (steps, later) = builder.finish();
+        let (first, later) = builder.finish();
         let Builder { patterns, keys, gate, redactors, captures, handles, rules, processors, .. } = builder;
         Ok(Self {
             id: NEXT_PLAN.fetch_add(1, Ordering::Relaxed),
             patterns,
             keys,
             gate,
-            steps,
+            first,
             later,
             redactors,
             captures,
@@ -205,7 +207,7 @@ impl Plan {
         scratch.work.ours.clear();
         scratch.work.caches.budget.begin(batch.data.len());
         let (data, summary, mut refused) = self
-            .walk(&self.steps, &batch.data, &batch.context, scratch)
+            .walk(&self.first, &batch.data, &batch.context, scratch)
             .inspect_err(|_| scratch.work.forget())?;
         let forged = scratch.work.forged;
         forgery::report(&batch.context, forged);
@@ -252,7 +254,7 @@ impl Plan {
     /// One walk: the bytes with its edits made, what it found, and whether a statement refuses the request.
     fn walk(
         &self,
-        steps: &Walk,
+        walk: &Walk,
         data: &Bytes,
         context: &Context,
         scratch: &mut PlanScratch,
@@ -263,7 +265,7 @@ impl Plan {
         }
         let mut rewriter = Rewriter {
             plan: self,
-            steps,
+            walk,
             work,
             origin: context.origin.as_deref(),
             identity: context.identity.as_deref(),
@@ -287,8 +289,8 @@ impl Plan {
         scratch: &mut PlanScratch,
     ) -> Result<(Bytes, u32, bool), Refusal> {
         match stage {
-            Stage::Walk(steps) => {
-                let (data, summary, refused) = self.walk(steps, &data, context, scratch)?;
+            Stage::Walk(walk) => {
+                let (data, summary, refused) = self.walk(walk, &data, context, scratch)?;
                 Ok((data, summary.spans, refused))
             }
             Stage::Tree(steps) => {
@@ -367,7 +369,7 @@ impl Plan {
 
 struct Rewriter<'a> {
     plan: &'a Plan,
-    steps: &'a Walk,
+    walk: &'a Walk,
     work: &'a mut Work,
     origin: Option<&'a Origin>,
     identity: Option<&'a Identity>,
@@ -378,7 +380,7 @@ impl Rewrite for Rewriter<'_> {
     const WHOLE_FIELDS: bool = true;
 
     fn part(&mut self, part: &Part<'_>, edits: &mut Edits) {
-        let steps = &self.steps[slot(part.kind)];
+        let steps = &self.walk.steps[slot(part.kind)];
         if steps.is_empty()
             || part.attributes.is_empty()
                 && part.texts.is_empty()
@@ -387,17 +389,40 @@ impl Rewrite for Rewriter<'_> {
         {
             return;
         }
-        let Work { caches, found, list, out, tally, account, above, claims, forged, skipped, ours } =
-            &mut *self.work;
-        list.load(part, &self.plan.keys);
+        let Work {
+            caches,
+            found,
+            list,
+            direct: scratch,
+            out,
+            tally,
+            account,
+            above,
+            claims,
+            forged,
+            skipped,
+            ours,
+        } = &mut *self.work;
+        let (keys, patterns) = (&self.plan.keys, &self.plan.patterns);
+        let hits = self.plan.gate.within(part.buf, found, hull(part));
+        if let Some(direct) = &self.walk.direct[slot(part.kind)]
+            && account.recorder.is_none()
+            && !caches.budget.is_exhausted()
+        {
+            let mut work = direct::Work { keys, patterns, caches, scratch, tally, account };
+            if direct.run(part, &hits, &mut work, edits) {
+                return;
+            }
+        }
+        list.load(part, keys);
         let passes_on = part.kind == Kind::Resource && !self.plan.later.is_empty();
         if passes_on {
             list.recognise(part.buf, ours);
         }
         let mut run = Run {
             buf: part.buf,
-            patterns: &self.plan.patterns,
-            keys: &self.plan.keys,
+            patterns,
+            keys,
             gate: &self.plan.gate,
             caches,
             list,
@@ -412,7 +437,7 @@ impl Rewrite for Rewriter<'_> {
             claims,
             at: part.insert_at,
             skipped,
-            hits: self.plan.gate.within(part.buf, found, hull(part)),
+            hits,
             found,
             refused: false,
         };

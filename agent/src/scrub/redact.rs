@@ -115,8 +115,20 @@ pub(super) struct Redactor {
     all_types: bool,
     sanitizer: Option<Sanitizer>,
     summary: Summary,
+    /// It leaves some messages as they are.
+    conditional: bool,
     stand_in: StandIn,
     processor: usize,
+}
+
+/// What a redactor does that does nothing unusual.
+pub(super) struct Plain {
+    /// Where the gate finds one of these, a text may have to be masked.
+    pub(super) windows: Hits,
+    /// Keys whose attributes are deleted.
+    pub(super) blocked: Vec<KeyId>,
+    /// The rule that deletes them, where there are any.
+    pub(super) rule: Option<RuleId>,
 }
 
 /// A rule that changed what is at hand, and how.
@@ -188,11 +200,28 @@ impl Redactor {
             all_types: config.redact_all_types,
             sanitizer,
             summary,
+            conditional: !config.skip_conditions.is_empty(),
             stand_in: match &config.hash {
                 None => StandIn::Mask(Template::literal(MASK)),
                 Some(hash) => StandIn::Hash(Hasher::new(hash)?),
             },
             processor,
+        })
+    }
+
+    /// What it does, where that is only to delete attributes by their keys and to mask what the gate finds.
+    pub(super) fn plain(&self) -> Option<Plain> {
+        let blocked = self.rules.iter().enumerate().filter(|(_, rule)| rule.blocked);
+        let plain = self.is_gated()
+            && self.named.allowed_keys.is_none()
+            && !self.conditional
+            && self.masked_keys.is_empty()
+            && self.sanitizer.is_none()
+            && self.summary.is_silent();
+        plain.then(|| Plain {
+            windows: self.windows,
+            blocked: blocked.map(|(index, _)| KeyId::at(index)).collect(),
+            rule: self.named.blocked_keys,
         })
     }
 

@@ -9,19 +9,39 @@ use crate::otlp::{Refusal, RefusalKind};
 use super::{
     actions,
     builder::{KINDS, Step},
+    direct::Direct,
     filter::Filter,
     matching::Choice,
     ottl::{
         program,
         tree::{self, Work},
     },
+    redact::Redactor,
     request::{Allowance, Request},
+    rule::Rule,
     skip::{Skip, Skipped},
     span::Rules,
 };
 
-/// The steps of a walk, by kind of message.
-pub(super) type Walk = [Vec<Step>; KINDS.len()];
+/// Steps by kind of message.
+pub(super) type Steps = [Vec<Step>; KINDS.len()];
+
+/// What a walk does.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// The steps of the long way.
+    pub(super) steps: Steps,
+    /// The short way of most messages, where there is one.
+    pub(super) direct: [Option<Direct>; KINDS.len()],
+}
+
+impl Walk {
+    /// For these steps.
+    pub(super) fn new(steps: Steps, redactors: &[Redactor], rules: &[Rule]) -> Self {
+        let direct = std::array::from_fn(|kind| Direct::new(&steps[kind], redactors, rules));
+        Self { steps, direct }
+    }
+}
 
 /// A stage of a plan, after its first walk.
 #[derive(Debug)]

@@ -204,7 +204,8 @@ fn replace_value(
     }
 }
 
-fn replace(
+/// Appends the text with every match replaced; `false`, and nothing appended, where there is none.
+pub(in crate::scrub) fn replace(
     patterns: &Patterns,
     caches: &mut Caches,
     pattern: PatternId,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 mod costs;
 mod sanitizers;
+mod ways;
 
 /// Step 1 of the reference's document on tracing backends.
 const DOCUMENT: &str = r#"
