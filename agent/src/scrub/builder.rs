@@ -281,7 +281,7 @@ impl Builder {
 
     /// The walk that was being filled.
     fn take_walk(&mut self) -> Walk {
-        Walk::new(std::mem::take(&mut self.steps), &self.redactors, &self.rules)
+        Walk::new(std::mem::take(&mut self.steps), &self.redactors, &self.rules, &self.keys)
     }
 
     fn walks_nothing(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::otlp::{
 use super::{
     builder::Step,
     hash::put_sha256,
-    keys::{KeyId, Keys},
+    keys::{KeyId, Keys, length_bit},
     list::{attributes_number, put_string},
     metrics::Tally,
     ottl::{self, Condition, Editor, Expr, Replacement, Target, exec},
@@ -54,6 +54,12 @@ struct ByKey {
     long: bool,
 }
 
+impl ByKey {
+    fn is_idle(&self) -> bool {
+        self.ops.is_empty() && !self.long
+    }
+}
+
 /// The short way through the steps of one kind of message.
 #[derive(Debug)]
 pub(super) struct Direct {
@@ -61,6 +67,8 @@ pub(super) struct Direct {
     windows: Hits,
     /// By [`KeyId::index`].
     keys: Vec<ByKey>,
+    /// Lengths of these keys: what other kinds of messages ask for must not cost here.
+    lengths: u64,
     /// Members of maps are looked at by their keys.
     nested: bool,
 }
@@ -86,8 +94,8 @@ pub(super) struct Work<'a> {
 
 impl Direct {
     /// For these steps; `None` where one of them may change a message in another way.
-    pub(super) fn new(steps: &[Step], redactors: &[Redactor], rules: &[Rule]) -> Option<Self> {
-        let mut direct = Self { windows: Hits::default(), keys: Vec::new(), nested: false };
+    pub(super) fn new(steps: &[Step], redactors: &[Redactor], rules: &[Rule], keys: &Keys) -> Option<Self> {
+        let mut direct = Self { windows: Hits::default(), keys: Vec::new(), lengths: 0, nested: false };
         let mut written = false;
         for step in steps {
             match step {
@@ -109,13 +117,13 @@ impl Direct {
                     written = true;
                     direct.statement(statement, rules)?;
                 }
-                Step::Stamp(_)
-                | Step::Extract(_)
-                | Step::Action(_)
-                | Step::Chosen(_)
-                | Step::Capture(..) => return None,
+                Step::Stamp(_) | Step::Extract(_) | Step::Action(_) | Step::Chosen(_) | Step::Capture(..) => {
+                    return None;
+                }
             }
         }
+        let known = (0..direct.keys.len()).filter(|index| !direct.keys[*index].is_idle());
+        direct.lengths = known.fold(0, |all, index| all | keys.length(KeyId::at(index)));
         Some(direct)
     }
 
@@ -174,7 +182,7 @@ impl Direct {
             if self.nested && matches!(attribute.kind, ValueKind::Array | ValueKind::KvList) {
                 return false;
             }
-            if !work.keys.has_length(attribute.key.len() as usize) {
+            if self.lengths & length_bit(attribute.key.len() as usize) == 0 {
                 continue;
             }
             let id = work.keys.find(part.bytes(attribute.key));
@@ -228,7 +236,12 @@ impl Direct {
         }
         if changed {
             edits.replace_with(attribute.field, |out| {
-                put_string(out, attributes_number(part.kind), (part.buf, attribute.key.range()), (text, 0..text.len()));
+                put_string(
+                    out,
+                    attributes_number(part.kind),
+                    (part.buf, attribute.key.range()),
+                    (text, 0..text.len()),
+                );
             });
         }
     }

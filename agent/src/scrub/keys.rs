@@ -79,6 +79,11 @@ impl Keys {
         self.lengths & length_bit(length) != 0
     }
 
+    /// The bit of a known key's length.
+    pub(super) fn length(&self, id: KeyId) -> u64 {
+        self.name(id).map_or(0, |name| length_bit(name.len()))
+    }
+
     /// The number of a key.
     #[inline]
     pub(super) fn find(&self, name: &[u8]) -> KeyId {
@@ -121,8 +126,9 @@ impl Keys {
 /// Bytes of a tail.
 const TAIL: usize = 8;
 
+/// A length's bit in a set of lengths; those from 63 on share the last.
 #[inline]
-fn length_bit(length: usize) -> u64 {
+pub(super) fn length_bit(length: usize) -> u64 {
     1 << length.min(63)
 }
 

@@ -232,6 +232,9 @@ impl Patterns {
         mut write: impl FnMut(&Captures, &mut Vec<u8>),
     ) -> bool {
         let pattern = self.get(id);
+        if pattern.is_absent(text) {
+            return false;
+        }
         let before = out.len();
         let mut searcher = Searcher::new(Input::new(text));
         let mut copied = 0;
@@ -343,6 +346,15 @@ impl Pattern {
     /// The names of its groups.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().filter_map(Option::as_deref)
+    }
+
+    /// Whether it matches nowhere, where that can be seen at once.
+    #[inline]
+    fn is_absent(&self, text: &[u8]) -> bool {
+        match &self.chain {
+            Some(chain) => chain.is_absent(text),
+            None => self.begin(text, 0).is_none(),
+        }
     }
 
     /// What can be said without the engine.

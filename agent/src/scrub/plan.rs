@@ -28,8 +28,7 @@ use crate::{
 use super::{
     budget::DROPPED as MARK,
     builder::{Builder, Step, slot},
-    direct,
-    forgery,
+    direct, forgery,
     keys::Keys,
     list::List,
     metrics::{CLAIMS, DROPPED, Handles, Series, Tally, UNKNOWN_FIELDS},

@@ -11,6 +11,7 @@ use super::{
     builder::{KINDS, Step},
     direct::Direct,
     filter::Filter,
+    keys::Keys,
     matching::Choice,
     ottl::{
         program,
@@ -37,8 +38,8 @@ pub(super) struct Walk {
 
 impl Walk {
     /// For these steps.
-    pub(super) fn new(steps: Steps, redactors: &[Redactor], rules: &[Rule]) -> Self {
-        let direct = std::array::from_fn(|kind| Direct::new(&steps[kind], redactors, rules));
+    pub(super) fn new(steps: Steps, redactors: &[Redactor], rules: &[Rule], keys: &Keys) -> Self {
+        let direct = std::array::from_fn(|kind| Direct::new(&steps[kind], redactors, rules, keys));
         Self { steps, direct }
     }
 }

@@ -141,6 +141,12 @@ impl Chain {
                 .any(|next| (0..=255u8).any(|byte| self.takes(link, byte) && self.takes(next, byte)))
     }
 
+    /// Whether there is none, by the rare byte alone.
+    #[inline]
+    pub(super) fn is_absent(&self, text: &[u8]) -> bool {
+        memchr::memchr(self.rare, text).is_none()
+    }
+
     /// The leftmost match from `from` on. `None` where it can't say. `ascii` is whether the text is, once that was asked:
     /// kept from match to match, or each would look at all of it.
     #[inline]
@@ -174,7 +180,8 @@ impl Chain {
             return Some(at);
         }
         let Link { min, max, .. } = self.links[0];
-        let run = text[from..at].iter().rev().take(max).take_while(|byte| self.takes(0, **byte)).count();
+        let rest = &text[from.max(at.saturating_sub(max))..at];
+        let run = rest.iter().rev().position(|byte| !self.takes(0, *byte)).unwrap_or(rest.len());
         *looks += run;
         (run >= min).then_some(at - run)
     }
@@ -183,7 +190,8 @@ impl Chain {
     fn after(&self, text: &[u8], mut at: usize, link: usize, looks: &mut usize) -> Option<usize> {
         for (number, Link { min, max, gives_back }) in self.links.iter().enumerate().skip(link) {
             let rest = text.get(at..)?;
-            let run = rest.iter().take(*max).take_while(|byte| self.takes(number, **byte)).count();
+            let rest = &rest[..rest.len().min(*max)];
+            let run = rest.iter().position(|byte| !self.takes(number, *byte)).unwrap_or(rest.len());
             *looks += run + 1;
             if run < *min {
                 return None;
