@@ -14,7 +14,7 @@ use spanwarden::{
     scrub::{Plan, PlanScratch},
 };
 
-use crate::oracle::Dice;
+use crate::{oracle::Dice, pii};
 
 /// Most that an adversarial request may cost, in costs of a benign one of the same size.
 pub const BOUND: f64 = 20.0;
@@ -80,10 +80,6 @@ const PIECES: [&str; 58] = [
     "a",
     " ",
 ];
-
-/// What spans hold that nobody made to be expensive.
-const BENIGN: &str =
-    "GET /api/orders checkout service request completed cache miss for the current session in region west ";
 
 /// How pieces become a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,9 +247,18 @@ fn deep(out: &mut Vec<u8>, depth: usize, text: &str) {
     });
 }
 
-/// A benign request. Of an ordinary shape: that a shape is unusual is part of what an adversary does.
+/// A benign request of about `size` bytes: the everyday spans of which detectors find nothing. Their shape is ordinary; that
+/// a shape is unusual is part of what an adversary does.
 pub fn benign(size: usize) -> Bytes {
-    request(Shape::Spans, BENIGN, size)
+    let mut dice = Dice(1);
+    let mut spans = Vec::new();
+    let mut held = 0;
+    while held < size {
+        let span = pii::benign::span(&mut dice);
+        held += 40 + span.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>();
+        spans.push(span);
+    }
+    pii::request(&spans)
 }
 
 /// Names of rules, and the configurations that have them in their first pipeline.
@@ -298,9 +303,21 @@ pub fn looks(plan: &Plan, scratch: &mut PlanScratch, request: &Bytes) -> f64 {
     1.0 + scratch.looked() as f64 / request.len() as f64
 }
 
-/// The worst that a search finds, by a cost, and the text that it is made of: the worst known pieces first, then random
-/// changes of the worst so far. The same search for the same costs.
-pub fn search(shape: Shape, size: usize, steps: usize, mut cost: impl FnMut(&Bytes) -> f64) -> (f64, String) {
+/// Texts to begin a search with.
+pub fn starts() -> Vec<String> {
+    let all = [PIECES.concat(), PIECES.join(" ")];
+    PIECES.iter().map(|piece| (*piece).to_owned()).chain(all).collect()
+}
+
+/// The worst that a search finds, by a cost, and the text that it is made of: the `starts` first, then random changes of
+/// the worst so far. The same search for the same costs.
+pub fn search(
+    shape: Shape,
+    size: usize,
+    steps: usize,
+    starts: Vec<String>,
+    mut cost: impl FnMut(&Bytes) -> f64,
+) -> (f64, String) {
     let mut dice = Dice(1);
     let mut worst = (0f64, String::new());
     let mut attempt = |unit: String, worst: &mut (f64, String)| {
@@ -309,8 +326,7 @@ pub fn search(shape: Shape, size: usize, steps: usize, mut cost: impl FnMut(&Byt
             *worst = (cost, unit);
         }
     };
-    let all = [PIECES.concat(), PIECES.join(" ")];
-    for unit in PIECES.iter().map(|piece| (*piece).to_owned()).chain(all) {
+    for unit in starts {
         attempt(unit, &mut worst);
     }
     for _ in 0..steps {

@@ -15,7 +15,7 @@ const ALWAYS: u64 = 1 << 20;
 pub(super) const DROPPED: &[u8] = b"[DROPPED]";
 
 /// The budget of the request at hand.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Budget {
     /// Bytes that may still be looked at.
     left: u64,

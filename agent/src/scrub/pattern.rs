@@ -5,13 +5,13 @@
 use std::{ops::Range, sync::LazyLock};
 
 use regex_automata::{
-    Input, Match,
+    Input, Match, hybrid,
     meta::{self, Cache, Regex},
     util::{captures::Captures, iter::Searcher},
 };
 use regex_syntax::hir::Hir;
 
-use self::{chain::Chain, probe::Probe};
+use self::{chain::Chain, probe::Probe, reach::Reach};
 use super::{
     budget::{self, Budget},
     verdicts::Verdicts,
@@ -23,6 +23,7 @@ mod class;
 pub(super) mod gate;
 mod go;
 mod probe;
+mod reach;
 pub(super) mod window;
 
 /// Bound on one pattern's compiled size. A count of 1000 on a class fits; one that does not is refused at start.
@@ -44,8 +45,10 @@ pub fn matches(pattern: &str, text: &str) -> Result<Vec<Range<usize>>, String> {
     let at = Location { file: "<pattern>".into(), line: 0, column: 0, path: "".into() };
     let mut patterns = Patterns::default();
     let id = patterns.build(pattern, &at).map_err(|error| error.message)?;
-    let (mut found, mut out) = (Vec::new(), Vec::new());
-    patterns.replace_each(id, &mut patterns.caches(), text.as_bytes(), true, &mut out, |captures, _| {
+    let (mut found, mut out, mut caches) = (Vec::new(), Vec::new(), patterns.caches());
+    // However long it takes: it is asked for by a person.
+    caches.budget.begin(usize::MAX >> 8);
+    patterns.replace_each(id, &mut caches, text.as_bytes(), true, &mut out, |captures, _| {
         found.extend(captures.get_match().map(|one| one.range()));
     });
     Ok(found)
@@ -103,6 +106,8 @@ pub(super) struct Pattern {
     chain: Option<Chain>,
     /// Most bytes of a match, where there is a bound.
     longest: Option<usize>,
+    /// Where there is none, how far a search looks.
+    reach: Option<Reach>,
 }
 
 /// What the patterns of a plan need to search, in one thread.
@@ -110,6 +115,8 @@ pub(super) struct Pattern {
 pub(super) struct Caches {
     engines: Vec<Cache>,
     slots: Vec<Captures>,
+    /// Of the automata that measure, where one was needed.
+    reaches: Vec<Option<hybrid::dfa::Cache>>,
     /// What the request at hand may still cost.
     pub(super) budget: Budget,
     /// Texts in which nothing was found lately.
@@ -153,13 +160,15 @@ impl Patterns {
             bad(format!("the pattern compiles to more than {} MiB; use smaller counts", COMPILED_LIMIT >> 20))
         })?;
         let window::Required { windows, prefix } = window::required(&parsed.hir);
+        let longest = parsed.hir.properties().maximum_len();
         self.list.push(Pattern {
             regex,
             groups: parsed.groups,
             probe: Probe::new(&windows, prefix),
             chain: Chain::new(&parsed.hir),
             windows,
-            longest: parsed.hir.properties().maximum_len(),
+            reach: if longest.is_none() { Reach::new(&parsed.hir) } else { None },
+            longest,
         });
         Ok(PatternId(self.list.len() as u32 - 1))
     }
@@ -174,6 +183,7 @@ impl Patterns {
         Caches {
             engines: self.list.iter().map(|pattern| pattern.regex.create_cache()).collect(),
             slots: self.list.iter().map(|pattern| pattern.regex.create_captures()).collect(),
+            reaches: self.list.iter().map(|_| None).collect(),
             ..Caches::default()
         }
     }
@@ -231,21 +241,52 @@ impl Patterns {
         out: &mut Vec<u8>,
         mut write: impl FnMut(&Captures, &mut Vec<u8>),
     ) -> bool {
-        let pattern = self.get(id);
-        if pattern.is_absent(text) {
+        if self.get(id).is_absent(text) {
             return false;
         }
-        let before = out.len();
+        let (before, budget) = (out.len(), caches.budget.clone());
+        let mut done = self.replace_within(id, caches, text, groups, out, &mut write, false);
+        if done.is_none() && self.get(id).reach.is_some() {
+            // What was counted is the most that it can have cost.
+            out.truncate(before);
+            caches.budget = budget;
+            done = self.replace_within(id, caches, text, groups, out, &mut write, true);
+        }
+        done.unwrap_or_else(|| {
+            out.truncate(before);
+            out.extend_from_slice(budget::DROPPED);
+            caches.budget.dropped(1);
+            true
+        })
+    }
+
+    /// [`Self::replace_each`] as far as the budget goes: `None` where it is used up. `exact`: searches are measured.
+    #[expect(clippy::too_many_arguments, reason = "those of its caller, and how to count")]
+    fn replace_within(
+        &self,
+        id: PatternId,
+        caches: &mut Caches,
+        text: &[u8],
+        groups: bool,
+        out: &mut Vec<u8>,
+        write: &mut impl FnMut(&Captures, &mut Vec<u8>),
+        exact: bool,
+    ) -> Option<bool> {
+        let pattern = self.get(id);
         let mut searcher = Searcher::new(Input::new(text));
         let mut copied = 0;
         let (mut found, mut spent, mut ascii) = (false, false, None);
         while let Some(range) = searcher.advance(|input| {
             let from = input.start();
-            let (range, cost) = match pattern.short_cut(text, from, groups, &mut ascii) {
+            let (range, mut cost) = match pattern.short_cut(text, from, groups, &mut ascii) {
                 Some(found) => (found.range.map(|range| Match::must(0, range)), found.looks),
                 None => pattern.search(text, from, groups, caches, id),
             };
-            // The first search is free, and so is one that finds nothing: it is the last.
+            if let Some(reach) = pattern.reach.as_ref().filter(|_| exact) {
+                let cache = caches.reaches[id.0 as usize].get_or_insert_with(|| reach.cache());
+                cost = reach.of(cache, text, from);
+            }
+            // A search that finds nothing is free: it is the last.
             if range.is_some() {
                 spent = !caches.budget.spend(cost);
             } else {
@@ -258,14 +299,10 @@ impl Patterns {
             copied = range.end();
             write(&caches.slots[id.0 as usize], out);
         }
-        if spent {
-            out.truncate(before);
-            out.extend_from_slice(budget::DROPPED);
-            caches.budget.dropped(1);
-        } else if found {
+        if found && !spent {
             out.extend_from_slice(&text[copied..]);
         }
-        found | spent
+        (!spent).then_some(found)
     }
 }
 

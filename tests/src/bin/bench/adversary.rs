@@ -27,7 +27,8 @@ pub(crate) fn run() -> Result<()> {
         let plan = adversary::plan(config);
         let benign = cost(&plan, &adversary::benign(SIZE));
         for shape in SHAPES {
-            let (worst, unit) = adversary::search(shape, SIZE, STEPS, |request| cost(&plan, request));
+            let (worst, unit) =
+                adversary::search(shape, SIZE, STEPS, adversary::starts(), |request| cost(&plan, request));
             let ratio = worst / benign;
             worst_of_all = worst_of_all.max(ratio);
             let shown: String = unit.escape_default().take(60).collect();
