@@ -67,7 +67,8 @@ async fn find(
     let page = reader.left().saturating_add(1).min(PAGE);
     let parameters = [
         ("q", traceql),
-        ("start", window.start.to_string()),
+        // 0 is no time to Tempo, and then it looks at what is newest, whatever the end is.
+        ("start", window.start.max(1).to_string()),
         // Tempo's end is exclusive.
         ("end", (window.end + 1).to_string()),
         ("limit", page.to_string()),
