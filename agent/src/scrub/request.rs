@@ -113,8 +113,9 @@ const MAX_NODES: usize = 1 << 18;
 impl<'a> Request<'a> {
     /// Reads a request, down to where its spans are. Steps may look at so many bytes of it.
     pub(super) fn read(buf: &'a [u8], allowance: Allowance) -> Self {
-        let mut request =
-            Self { buf, nodes: Vec::new(), roots: Vec::new(), allowance, looked: Cell::default() };
+        // Spans are usually about as long.
+        let nodes = Vec::with_capacity(buf.len() / 512 + 8);
+        let mut request = Self { buf, nodes, roots: Vec::new(), allowance, looked: Cell::default() };
         let mut rest = buf;
         while let Some((tag, body)) = value::next_field(&mut rest) {
             if tag == 0x0a {

@@ -30,7 +30,7 @@ impl<'a> Raw<'a> {
     /// Number, wire type and content of each field.
     pub(super) fn fields(self) -> impl Iterator<Item = (u32, u8, &'a [u8])> {
         let mut rest = self.body;
-        std::iter::from_fn(move || value::next_field(&mut rest))
+        std::iter::from_fn(move || next_field(&mut rest))
             .map(|(tag, content)| ((tag >> 3) as u32, (tag & 7) as u8, content))
     }
 
@@ -64,6 +64,19 @@ impl<'a> Raw<'a> {
     pub(super) fn scalar(self, field: Field, keys: &[Key]) -> Value<'a> {
         scalar(field, self.field(number_of(field)), keys)
     }
+}
+
+/// [`value::next_field`], with the usual form first: a tag of one byte, and a length of one.
+#[inline]
+fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
+    if let [tag @ 0..0x80, length @ 0..0x80, after @ ..] = *rest
+        && *tag & 7 == 2
+        && let Some((content, after)) = after.split_at_checked(usize::from(*length))
+    {
+        *rest = after;
+        return Some((u64::from(*tag), content));
+    }
+    value::next_field(rest)
 }
 
 /// Whether a `KeyValue` has this key.
