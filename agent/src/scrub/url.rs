@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use memchr::{memchr, memchr2, memchr3, memmem, memrchr};
+use memchr::{memchr, memchr2, memchr3, memrchr};
 
 mod word;
 
@@ -73,6 +73,18 @@ const SECRET: [&str; 36] = [
     "login",
     "hash",
 ];
+
+/// By a letter, the keys of [`SECRET`] that end in it, as bits.
+const ENDING: [u64; 26] = {
+    let mut table = [0; 26];
+    let mut at = 0;
+    while at < SECRET.len() {
+        let key = SECRET[at].as_bytes();
+        table[(key[key.len() - 1] - b'a') as usize] |= 1 << at;
+        at += 1;
+    }
+    table
+};
 
 /// Writes the text without what is to be masked. `false` where nothing changes.
 pub fn sanitize(text: &[u8], part: Part, rules: Rules, out: &mut Vec<u8>) -> bool {
@@ -143,17 +155,19 @@ impl Writer<'_> {
 
     /// Writes scheme, user info and host. Returns the path.
     fn authority<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
-        let start =
-            if text.starts_with(b"//") { 2 } else { memmem::find(text, b"://").map_or(0, |at| at + 3) };
-        let (scheme, rest) = text.split_at(start);
-        // A scheme has no delimiters; `/a/http://b` is a path that holds a URL.
-        if start == 0 || scheme.len() > 3 && memchr(b'/', &scheme[..scheme.len() - 3]).is_some() {
+        let start = if text.starts_with(b"//") { 2 } else { scheme(text) };
+        if start == 0 {
             return text;
         }
+        let (scheme, rest) = text.split_at(start);
         self.out.extend_from_slice(scheme);
         // Browsers take `\` for `/`; only what no program takes for user info is left.
-        let end = memchr2(b'/', b'\\', rest).unwrap_or(rest.len());
+        let (end, signs) = until(rest, |byte| matches!(byte, b'/' | b'\\'));
         let (authority, path) = rest.split_at(end);
+        if !signs {
+            self.out.extend_from_slice(authority);
+            return path;
+        }
         let host = match memrchr(b'@', authority) {
             Some(at) => {
                 self.out.extend_from_slice(b"*@");
@@ -172,9 +186,9 @@ impl Writer<'_> {
     fn path(&mut self, path: &[u8]) {
         let mut rest = path;
         loop {
-            let end = memchr3(b'/', b'\\', b';', rest).unwrap_or(rest.len());
+            let (end, signs) = until(rest, |byte| matches!(byte, b'/' | b'\\' | b';'));
             let (segment, after) = rest.split_at(end);
-            if has_mail(segment) || self.rules.identifiers && !word::is_plain(segment) {
+            if signs && has_mail(segment) || self.rules.identifiers && !word::is_plain(segment) {
                 self.out.push(MASK);
             } else {
                 self.out.extend_from_slice(segment);
@@ -210,8 +224,9 @@ impl Writer<'_> {
 
     /// `key=value`, or a word alone.
     fn parameter(&mut self, text: &[u8]) {
-        let (key, value) = text.split_at(memchr(b'=', text).unwrap_or(text.len()));
-        let plain = !has_mail(key) && (!self.rules.all_values || word::is_key(key));
+        let (end, in_key) = until(text, |byte| byte == b'=');
+        let (key, value) = text.split_at(end);
+        let plain = !(in_key && has_mail(key)) && (!self.rules.all_values || word::is_key(key));
         if plain {
             self.out.extend_from_slice(key);
         } else {
@@ -246,6 +261,34 @@ impl Writer<'_> {
             self.out.extend_from_slice(text);
         }
     }
+}
+
+/// Where a URL's scheme ends, `://` included; 0 where it has none. A scheme has no delimiters; `/a/http://b` is a path
+/// that holds a URL.
+#[inline]
+fn scheme(text: &[u8]) -> usize {
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'/' => break,
+            b':' if text[at..].starts_with(b"://") => return at + 3,
+            _ => {}
+        }
+    }
+    0
+}
+
+/// The length of a text up to the first byte that stops it, and whether there is a byte in it with which an `@`
+/// begins. Parts of URLs are too short for a search by blocks.
+#[inline]
+fn until(text: &[u8], stops: impl Fn(u8) -> bool) -> (usize, bool) {
+    let mut signs = false;
+    for (at, byte) in text.iter().enumerate() {
+        if stops(*byte) {
+            return (at, signs);
+        }
+        signs |= matches!(byte, b'@' | b'%');
+    }
+    (text.len(), signs)
 }
 
 /// Whether there is an `@`, plain or escaped, with something on both sides: an e-mail address, or user info of a URL
@@ -293,11 +336,15 @@ fn is_secret(key: &[u8]) -> bool {
         }
     }
     let tail = &tail[LONGEST - used..];
-    let Some(end) = tail.last() else { return false };
-    SECRET
-        .iter()
-        .map(|secret| secret.as_bytes())
-        .any(|secret| secret.last() == Some(end) && tail.ends_with(secret))
+    let Some(end @ b'a'..=b'z') = tail.last() else { return false };
+    let mut left = ENDING[usize::from(end - b'a')];
+    while left != 0 {
+        if tail.ends_with(SECRET[left.trailing_zeros() as usize].as_bytes()) {
+            return true;
+        }
+        left &= left - 1;
+    }
+    false
 }
 
 /// The last byte, unescaped, and what stands before it.

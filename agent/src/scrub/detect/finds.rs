@@ -23,6 +23,11 @@ pub(super) struct Finds {
 }
 
 impl Finds {
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+    }
+
     /// From now on findings are this detector's.
     pub(super) fn by(&mut self, detector: usize) {
         self.detector = detector;

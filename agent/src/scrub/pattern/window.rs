@@ -87,15 +87,6 @@ pub(crate) fn required(hir: &Hir) -> Required {
     if score(&best) < WORTH { Required::default() } else { Required { windows: best, prefix } }
 }
 
-/// The part of a window from the place on where it tells most within so many places: those before it only slow down
-/// a search that looks at the first ones first.
-pub(crate) fn sharp(window: &[ByteSet], places: usize) -> &[ByteSet] {
-    let tells = |from: usize| bits(&window[from..window.len().min(from + places)]);
-    let most = (0..window.len()).map(tells).fold(0.0, f64::max);
-    let from = (0..window.len()).find(|from| tells(*from) > most - 0.5).unwrap_or(0);
-    &window[from..]
-}
-
 /// What is known of the texts that an expression matches.
 struct Facts {
     /// Shortest match, in bytes.
@@ -270,7 +261,8 @@ fn sharpest(window: &Window) -> Window {
         .map_or_else(Vec::new, <[ByteSet]>::to_vec)
 }
 
-fn bits(window: &[ByteSet]) -> f64 {
+/// How much meeting a window tells, in bits.
+pub(crate) fn bits(window: &[ByteSet]) -> f64 {
     window.iter().map(ByteSet::bits).sum()
 }
 

@@ -55,7 +55,7 @@ pub(super) fn is_plain(segment: &[u8]) -> bool {
         return true;
     }
     // `$metadata`, `@scope`, `.well-known`, `~user` begin with a delimiter; `batch:get` is a method of Google's APIs.
-    let delimiter = |byte: &u8| b"-_.~:$@+!".contains(byte);
+    let delimiter = |byte: &u8| Kinds::of(*byte) & Kinds::DELIMITER != 0;
     let digit = |index: usize, piece: &[u8]| index > 0 && piece.len() == 1 && piece[0].is_ascii_digit();
     segment.split(delimiter).enumerate().all(|(index, piece)| is_piece(piece) || digit(index, piece))
 }
@@ -71,6 +71,7 @@ pub(super) fn is_key(key: &[u8]) -> bool {
 }
 
 /// `*`, `{id}`, `<id>`, `:id`: what stands for an identifier in a route.
+#[inline]
 fn is_placeholder(segment: &[u8]) -> bool {
     let name = match segment {
         b"*" | b"**" => return true,
@@ -85,19 +86,81 @@ fn is_piece(piece: &[u8]) -> bool {
     if piece.is_empty() || piece == b"*" {
         return true;
     }
-    if !piece.iter().all(u8::is_ascii_alphanumeric) || piece.len() > MAX_WORD {
+    if piece.len() > MAX_WORD {
         return false;
     }
-    if KNOWN.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(piece)) || is_version(piece) {
+    let all = Kinds::all(piece);
+    if all & (Kinds::OTHER | Kinds::DELIMITER) != 0 {
+        return false;
+    }
+    // Nearly all are letters only; known names and versions have digits.
+    if all & Kinds::DIGIT == 0 {
+        return is_word(piece, all);
+    }
+    if all & Kinds::LETTER == 0 {
+        return false;
+    }
+    let known = |known: &&str| known.len() == piece.len() && known.as_bytes().eq_ignore_ascii_case(piece);
+    if KNOWN.iter().any(known) || is_version(piece) {
         return true;
     }
     let letters = piece.len() - piece.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (word, digits) = piece.split_at(letters);
+    let all = Kinds::all(word);
     !word.is_empty()
+        && all & Kinds::DIGIT == 0
         && digits.len() <= MAX_DIGITS
-        && (digits.is_empty() || word.len() <= MAX_WORD / 2)
-        && !(digits.len() + word.len() >= 6 && !digits.is_empty() && word.iter().all(u8::is_ascii_hexdigit))
-        && is_word(word)
+        && word.len() <= MAX_WORD / 2
+        && !(piece.len() >= 6 && all & Kinds::NOT_HEX == 0)
+        && is_word(word, all)
+}
+
+/// What a byte can be, as bits.
+struct Kinds;
+
+impl Kinds {
+    const UPPER: u8 = 1 << 0;
+    const DIGIT: u8 = 1 << 1;
+    const VOWEL: u8 = 1 << 2;
+    /// A letter that is no digit of hex.
+    const NOT_HEX: u8 = 1 << 3;
+    /// Between the pieces of a segment.
+    const DELIMITER: u8 = 1 << 4;
+    /// Neither a letter nor a digit nor a delimiter.
+    const OTHER: u8 = 1 << 5;
+    const LETTER: u8 = 1 << 6;
+
+    const TABLE: [u8; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let c = byte as u8;
+            table[byte] = match c {
+                b'-' | b'_' | b'.' | b'~' | b':' | b'$' | b'@' | b'+' | b'!' => Self::DELIMITER,
+                b'0'..=b'9' => Self::DIGIT,
+                b'a'..=b'z' | b'A'..=b'Z' => {
+                    let upper = if c.is_ascii_uppercase() { Self::UPPER } else { 0 };
+                    let hex = if c.is_ascii_hexdigit() { 0 } else { Self::NOT_HEX };
+                    let vowel = matches!(c.to_ascii_lowercase(), b'a' | b'e' | b'i' | b'o' | b'u' | b'y');
+                    Self::LETTER | upper | hex | if vowel { Self::VOWEL } else { 0 }
+                }
+                _ => Self::OTHER,
+            };
+            byte += 1;
+        }
+        table
+    };
+
+    #[inline]
+    const fn of(byte: u8) -> u8 {
+        Self::TABLE[byte as usize]
+    }
+
+    /// What there is in a text.
+    #[inline]
+    fn all(text: &[u8]) -> u8 {
+        text.iter().fold(0, |all, byte| all | Self::of(*byte))
+    }
 }
 
 /// `v1`, `v12`, `v1beta1`, `v2alpha`.
@@ -116,48 +179,38 @@ fn is_version(piece: &[u8]) -> bool {
     stage.len() <= 2 && digits(stage) == stage.len()
 }
 
-/// Whether letters could be a word of a language, or several in camel case.
-fn is_word(word: &[u8]) -> bool {
-    if !word.iter().all(u8::is_ascii_alphabetic) {
-        return false;
-    }
+/// Whether letters, of which there are these kinds, could be a word of a language, or several in camel case.
+fn is_word(word: &[u8], all: u8) -> bool {
     // Hex without a digit is still hex: `deadbeef`, but `facade`.
-    if word.len() >= 8 && word.iter().all(u8::is_ascii_hexdigit) {
+    if word.len() >= 8 && all & Kinds::NOT_HEX == 0 {
         return false;
     }
-    if strange(word) || humps(word) > 1 + word.len() / 3 {
-        return false;
-    }
-    let (mut run, mut longest, mut vowels) = (0, 0, 0);
+    // A hump begins where a small letter is followed by a capital one.
+    let (mut humps, mut run, mut longest) = (1, 0, 0);
+    let (mut small_before, mut before) = (false, None);
     for byte in word {
-        if b"aeiouy".contains(&byte.to_ascii_lowercase()) {
-            vowels += 1;
-            run = 0;
-        } else {
-            run += 1;
-            longest = longest.max(run);
+        let kinds = Kinds::of(*byte);
+        let small = kinds & Kinds::UPPER == 0;
+        let letter = (byte | 0x20) - b'a';
+        if small_before && !small {
+            humps += 1;
+        } else if let Some(before) = before
+            && STRANGE[usize::from(before)] >> letter & 1 == 1
+        {
+            return false;
         }
+        run = if kinds & Kinds::VOWEL == 0 { run + 1 } else { 0 };
+        longest = longest.max(run);
+        (small_before, before) = (small, Some(letter));
     }
-    if vowels == 0 {
+    if humps > 1 + word.len() / 3 {
+        return false;
+    }
+    if all & Kinds::VOWEL == 0 {
         return word.len() <= MAX_ABBREVIATION;
     }
     // An abbreviation inside camel case has consonants only: `getHTTPSUrl`.
-    longest <= MAX_CONSONANTS + usize::from(humps(word) > 1) * 2
-}
-
-/// How often a small letter is followed by a capital one, and one more for the beginning.
-fn humps(word: &[u8]) -> usize {
-    1 + word.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()).count()
-}
-
-/// Whether two letters stand together, inside one hump, that do not in words.
-fn strange(word: &[u8]) -> bool {
-    // Letters only: the caller has looked.
-    let letter = |byte: u8| usize::from(byte.to_ascii_lowercase() - b'a');
-    word.windows(2).any(|pair| {
-        let inside = !(pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
-        inside && STRANGE[letter(pair[0])] >> letter(pair[1]) & 1 == 1
-    })
+    longest <= MAX_CONSONANTS + usize::from(humps > 1) * 2
 }
 
 #[cfg(test)]
