@@ -270,11 +270,11 @@ impl Builder {
             return (self.take_walk(), stages);
         }
         if !self.walks_nothing() {
-            stages.push(Stage::Walk(self.take_walk()));
+            stages.push(Stage::Walk(Box::new(self.take_walk())));
         }
         let later = stages.split_off(1);
         match stages.pop() {
-            Some(Stage::Walk(first)) => (first, later),
+            Some(Stage::Walk(first)) => (*first, later),
             _ => unreachable!("the first stage is a walk"),
         }
     }
@@ -292,7 +292,7 @@ impl Builder {
     fn end_walk(&mut self) {
         if self.stages.is_empty() || !self.walks_nothing() {
             let walk = self.take_walk();
-            self.stages.push(Stage::Walk(walk));
+            self.stages.push(Stage::Walk(Box::new(walk)));
         }
     }
 

@@ -168,7 +168,7 @@ impl Direct {
         }
         for place in 0..work.scratch.known.len() {
             let (index, id) = work.scratch.known[place];
-            self.attribute(part, &part.attributes[index as usize], &self.keys[id.index()].ops, work, edits);
+            edit(part, &part.attributes[index as usize], &self.keys[id.index()].ops, work, edits);
         }
         true
     }
@@ -197,53 +197,47 @@ impl Direct {
         }
         true
     }
+}
 
-    fn attribute(
-        &self,
-        part: &Part<'_>,
-        attribute: &Attribute,
-        ops: &[Op],
-        work: &mut Work<'_>,
-        edits: &mut Edits,
-    ) {
-        let Scratch { text, other, .. } = &mut *work.scratch;
-        let mut changed = false;
-        for op in ops {
-            let before = if changed { &text[..] } else { part.bytes(attribute.value) };
-            other.clear();
-            let did = match &op.action {
-                Action::Delete => {
-                    edits.delete(attribute.field);
-                    note(op, Did::Removed, work.tally, work.account);
-                    return;
-                }
-                Action::Replace(pattern, with) => {
-                    if !exec::replace(work.patterns, work.caches, *pattern, with, before, other) {
-                        continue;
-                    }
-                    Did::Masked
-                }
-                Action::Hash => {
-                    put_sha256(before, other);
-                    Did::Hashed
-                }
-            };
-            if before != &other[..] {
-                std::mem::swap(text, other);
-                changed = true;
-                note(op, did, work.tally, work.account);
+/// Does to one attribute what its key asks for.
+fn edit(part: &Part<'_>, attribute: &Attribute, ops: &[Op], work: &mut Work<'_>, edits: &mut Edits) {
+    let Scratch { text, other, .. } = &mut *work.scratch;
+    let mut changed = false;
+    for op in ops {
+        let before = if changed { &text[..] } else { part.bytes(attribute.value) };
+        other.clear();
+        let did = match &op.action {
+            Action::Delete => {
+                edits.delete(attribute.field);
+                note(op, Did::Removed, work.tally, work.account);
+                return;
             }
+            Action::Replace(pattern, with) => {
+                if !exec::replace(work.patterns, work.caches, *pattern, with, before, other) {
+                    continue;
+                }
+                Did::Masked
+            }
+            Action::Hash => {
+                put_sha256(before, other);
+                Did::Hashed
+            }
+        };
+        if before != &other[..] {
+            std::mem::swap(text, other);
+            changed = true;
+            note(op, did, work.tally, work.account);
         }
-        if changed {
-            edits.replace_with(attribute.field, |out| {
-                put_string(
-                    out,
-                    attributes_number(part.kind),
-                    (part.buf, attribute.key.range()),
-                    (text, 0..text.len()),
-                );
-            });
-        }
+    }
+    if changed {
+        edits.replace_with(attribute.field, |out| {
+            put_string(
+                out,
+                attributes_number(part.kind),
+                (part.buf, attribute.key.range()),
+                (text, 0..text.len()),
+            );
+        });
     }
 }
 

@@ -48,7 +48,7 @@ impl Walk {
 #[derive(Debug)]
 pub(super) enum Stage {
     /// A walk.
-    Walk(Walk),
+    Walk(Box<Walk>),
     /// Steps on the tree.
     Tree(Vec<TreeStep>),
     /// Finds what a redactor, the first step of the walk that follows, leaves as it is.
