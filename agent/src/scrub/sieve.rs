@@ -148,7 +148,8 @@ fn blocks<const N: usize, const W: usize>(
     for place in 0..PLACES {
         let mut halves = [[_mm256_setzero_si256(); 2]; W];
         for (block, [low, high]) in halves.iter_mut().enumerate() {
-            let Some(bytes) = text[block * BLOCK + place..].first_chunk() else { return 0 };
+            let bytes =
+                text[block * BLOCK + place..].first_chunk().expect("the last block's places end in REACH");
             let bytes = load(bytes);
             *low = _mm256_and_si256(bytes, half);
             *high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), half);
@@ -182,9 +183,9 @@ fn blocks<const N: usize, const W: usize>(
     let mut buckets = [[0; PAIR * BLOCK]; N];
     for block in 0..W {
         for (left, bytes) in left.iter().zip(&mut buckets) {
-            if let Some(bytes) = bytes[block * BLOCK..].first_chunk_mut() {
-                store(bytes, left[block]);
-            }
+            let bytes =
+                bytes[block * BLOCK..].first_chunk_mut().expect("there are W blocks, of at most PAIR");
+            store(bytes, left[block]);
         }
     }
     let mut count = 0;

@@ -241,19 +241,7 @@ fn values_under_keys_that_name_a_secret_are_masked_whole() {
         ("session.token", false),
         ("http.route", false),
     ] {
-        let nested = |inner: &dyn Fn(&mut Vec<u8>)| {
-            let mut request = Vec::new();
-            field_with(&mut request, 1, |resource_spans| {
-                field_with(resource_spans, 2, |scope_spans| {
-                    field_with(scope_spans, 2, |span| {
-                        field(span, 1, &[7; 16]);
-                        field(span, 2, &[8; 8]);
-                        field_with(span, 9, |attribute| inner(attribute));
-                    });
-                });
-            });
-            request
-        };
+        let nested = |inner: &dyn Fn(&mut Vec<u8>)| with_span(&|span| field_with(span, 9, |out| inner(out)));
         let string = nested(&|attribute| {
             field(attribute, 1, key.as_bytes());
             field_with(attribute, 2, |value| any_value(value, Value::String("tweet")));

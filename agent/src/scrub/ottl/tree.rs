@@ -107,11 +107,7 @@ pub(in crate::scrub) fn holds(
     cursor: Cursor,
     work: &mut Work<'_>,
 ) -> (bool, bool) {
-    let cache = Value::Map(Cow::Borrowed(&[]));
-    let world = Seen { request, cursor, cache: &cache };
-    let mut eval = Eval::new(work.patterns, work.caches, closed);
-    let holds = eval.holds(condition, &world);
-    (holds, eval.failed)
+    asked(closed, request, cursor, work, |eval, world| eval.holds(condition, world))
 }
 
 /// Whether a condition holds for a message whatever choice among repeated keys is made and with no term that could not
@@ -122,12 +118,23 @@ pub(in crate::scrub) fn surely_holds(
     cursor: Cursor,
     work: &mut Work<'_>,
 ) -> (bool, bool) {
+    // Closed: a term that fails can be what is asked, here that the condition does not hold.
+    asked(true, request, cursor, work, |eval, world| !eval.can_fail_to_hold(condition, world))
+}
+
+/// What a question about one message comes to, and whether a term could not be evaluated on the way.
+fn asked(
+    closed: bool,
+    request: &Request<'_>,
+    cursor: Cursor,
+    work: &mut Work<'_>,
+    question: impl FnOnce(&mut Eval<'_>, &Seen<'_, '_>) -> bool,
+) -> (bool, bool) {
     let cache = Value::Map(Cow::Borrowed(&[]));
     let world = Seen { request, cursor, cache: &cache };
-    // Closed: a term that fails can be what is asked, here that the condition does not hold.
-    let mut eval = Eval::new(work.patterns, work.caches, true);
-    let doubted = eval.can_fail_to_hold(condition, &world);
-    (!doubted, eval.failed)
+    let mut eval = Eval::new(work.patterns, work.caches, closed);
+    let answer = question(&mut eval, &world);
+    (answer, eval.failed)
 }
 
 /// A statement at work on one message.

@@ -20,8 +20,9 @@ const STEPS: usize = 200;
 
 pub(crate) fn run() -> Result<()> {
     println!("A request of {} KiB, in costs of a benign one of that size; {BOUND} is allowed.\n", SIZE >> 10);
-    println!("| rules | shape | benign, ns/byte | worst | of |");
-    println!("|---|---|---|---|---|");
+    println!("Looks are how often its rules look at a byte: the same number on every machine.\n");
+    println!("| rules | shape | benign, ns/byte | worst | looks | of |");
+    println!("|---|---|---|---|---|---|");
     let mut worst_of_all = 0f64;
     for (name, config) in &adversary::configs() {
         let plan = adversary::plan(config);
@@ -31,8 +32,10 @@ pub(crate) fn run() -> Result<()> {
                 adversary::search(shape, SIZE, STEPS, adversary::starts(), |request| cost(&plan, request));
             let ratio = worst / benign;
             worst_of_all = worst_of_all.max(ratio);
+            let looks =
+                adversary::looks(&plan, &mut PlanScratch::default(), &adversary::request(shape, &unit, SIZE));
             let shown: String = unit.escape_default().take(60).collect();
-            println!("| {name} | {shape:?} | {benign:.2} | {ratio:.1} | `{shown}` |");
+            println!("| {name} | {shape:?} | {benign:.2} | {ratio:.1} | {looks:.1} | `{shown}` |");
         }
     }
     ensure!(worst_of_all <= BOUND, "a sender can make scrubbing cost {worst_of_all:.1} times what it should");
